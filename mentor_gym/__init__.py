@@ -1,0 +1,53 @@
+"""Gymnasium environments for tool use, with teacher-guided rewards.
+
+Importing this package registers its environments: `gym.make("MentorTool-v0")`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium as gym
+
+from mentor_gym.env import MentorToolEnv
+from mentor_gym.suites import SUITES
+from mentor_gym.types import StopReason, Task, ToolCall, ToolResult, Transcript, Turn
+from mentor_gym.wrappers import RewardWrapper, SparseReward, TeacherGuidedReward
+
+__version__ = "0.1.0"
+
+
+def make_env(reward: Any = "mentor", dense: bool = False, **kwargs: Any) -> gym.Env[str, str]:
+    """Build a `MentorToolEnv` with its reward wrapper; the entry point of every registered id.
+
+    Args:
+        reward: A preset's name, `{"name": …, **arguments}`, or None for the environment's own 1.0 / 0.0.
+        dense: Pay every turn instead of at the end.
+        **kwargs: Arguments of `MentorToolEnv`.
+    """
+    env = MentorToolEnv(**kwargs)
+    return env if reward is None else RewardWrapper(env, reward, dense)
+
+
+# gym.make looks here for the render modes of an entry point.
+make_env.metadata = MentorToolEnv.metadata  # type: ignore[attr-defined]
+
+gym.register("MentorTool-v0", entry_point="mentor_gym:make_env")
+for _suite in SUITES:
+    gym.register(
+        f"MentorTool-{_suite.title()}-v0", entry_point="mentor_gym:make_env", kwargs={"suite": _suite}
+    )
+
+__all__ = [
+    "MentorToolEnv",
+    "RewardWrapper",
+    "SparseReward",
+    "StopReason",
+    "Task",
+    "TeacherGuidedReward",
+    "ToolCall",
+    "ToolResult",
+    "Transcript",
+    "Turn",
+    "make_env",
+]

@@ -1,0 +1,558 @@
+"""The command line, `mentor-gym`.
+
+Commands that need agents import them when they run, so that `mentor-gym list` starts without torch. An error of
+the user's is one line on stderr and exit code 2; a check that fails (`data verify`, `data validate`) exits with
+1; Ctrl-C with 130. `MENTOR_GYM_DEBUG=1` shows the traceback of every error.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import random
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import gymnasium as gym
+import typer
+import yaml
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mentor_gym import data as data_files
+from mentor_gym import play as play_module
+from mentor_gym.env import PROMPT_STYLES, MentorToolEnv
+from mentor_gym.grading import grade
+from mentor_gym.protocol import render_message
+from mentor_gym.render import render_opening, render_terms, render_turn
+from mentor_gym.rewards import PRESETS, make_reward
+from mentor_gym.suites import SUITES, Suite, load_suite
+
+if TYPE_CHECKING:
+    from agents.base import Agent
+    from agents.trajectory import Trajectory
+
+# Modules that come with `pip install 'mentor-gym[train]'`.
+EXTRA_MODULES = ("torch", "transformers", "tokenizers", "safetensors", "tensorboard", "matplotlib")
+MAX_PROBLEMS_SHOWN = 10
+
+app = typer.Typer(
+    help="Gymnasium environments, teacher-guided rewards and learners for small models that use tools.",
+    rich_markup_mode="markdown",
+    add_completion=False,
+)
+data_app = typer.Typer(help="Rebuild the shipped task rows, verify them, validate your own suite.")
+app.add_typer(data_app, name="data")
+
+SuiteOption = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a suite.yaml.")]
+PromptOption = Annotated[
+    str,
+    typer.Option(
+        "--prompt", help=f"{' or '.join(PROMPT_STYLES)}: full explains the format at length, for untrained models."
+    ),
+]
+AgentSettings = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", help="An argument of the agent, as key=value; may be repeated."),
+]
+TemperatureOption = Annotated[
+    float | None, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")
+]
+
+
+class _Interrupted(Exception):
+    """Ctrl-C in a command that knows how it can be continued; the message says how."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Args:
+        arguments: Words after `mentor-gym`; None takes those of the process.
+
+    >>> main(["rollout", "--suite", "maths"])  # one red line on stderr, for example: error: unknown suite 'maths'…
+    2
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    command = typer.main.get_command(app)
+    try:
+        code = command.main(arguments or ["--help"], prog_name="mentor-gym", standalone_mode=False)
+        if code == 130:
+            raise _Interrupted("stopped")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except (_Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        _complain(f"interrupted: {error}" if isinstance(error, _Interrupted) else "interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (`| head`): Python must not complain again when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        message = _explain(error)
+        if message is None or os.environ.get("MENTOR_GYM_DEBUG"):
+            raise
+        _complain(f"error: {message}")
+        return 2
+
+
+def _complain(message: str) -> None:
+    Console(stderr=True, highlight=False).print(Text(message, style="red"), soft_wrap=True)
+
+
+def _explain(error: Exception) -> str | None:
+    """Return one line for an error that the user can mend; None for a bug of ours."""
+    missing = _missing_extra(error)
+    if missing:
+        return f"this needs {missing}, which is not installed: pip install 'mentor-gym[train]'"
+    # typer brings click under a name that changed between its releases, so its errors are known by their method.
+    if hasattr(error, "format_message"):
+        path = getattr(getattr(error, "ctx", None), "command_path", "mentor-gym")
+        return f"{_one_line(error.format_message()).rstrip('.')} (see {path} --help)"
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    if isinstance(error, (ValueError, OSError)):
+        return _one_line(str(error)) or type(error).__name__
+    return None
+
+
+def _missing_extra(error: BaseException | None) -> str | None:
+    while error is not None:
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA_MODULES:
+            return error.name
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+@contextmanager
+def _resumable(how: str) -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise _Interrupted(how) from None
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Name the nearest known name, and all of them."""
+    near = difflib.get_close_matches(name, known, n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
+
+
+def _suite(name: str) -> Suite:
+    if name not in SUITES and not name.endswith((".yaml", ".yml")):
+        raise ValueError(f"unknown suite {name!r}; {_nearest(name, list(SUITES))}, or the path of a suite.yaml")
+    return load_suite(name)
+
+
+def _check_reward(name: str) -> None:
+    if name not in PRESETS:
+        raise ValueError(f"unknown reward {name!r}; {_nearest(name, list(PRESETS))}")
+
+
+def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any], wished: dict[str, Any]) -> Agent:
+    """Load an agent with the options that the user gave, and defaults of ours that it may not know."""
+    from agents.base import load_agent
+
+    explicit = {key: value for key, value in given.items() if value is not None}
+    for option in options or ():
+        key, separator, text = option.partition("=")
+        if not separator or not key.isidentifier():
+            raise ValueError(f"--option {option!r}: expected key=value")
+        explicit[key] = yaml.safe_load(text)
+    try:
+        return load_agent(name, **{**wished, **explicit})
+    except TypeError:
+        pass  # an agent without a seed, for example: what we only wished for is left out
+    try:
+        return load_agent(name, **explicit)
+    except TypeError as error:
+        raise ValueError(f"agent {name!r} refuses the options {', '.join(explicit)}: {error}") from error
+
+
+def _configs() -> dict[str, Path]:
+    """Return the shipped training configurations by name; the demo's settings are not one of them."""
+    folder = Path(str(resources.files("agents"))) / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.stem != "demo"}
+
+
+@app.command("list")
+def list_command() -> None:
+    """List environments, suites, rewards, agents and training configurations."""
+    from agents.base import AGENTS, ENTRY_POINT_GROUP
+
+    console = Console(highlight=False)
+    ids = sorted(name for name in gym.registry if name.startswith("MentorTool-"))
+    console.print(Text("environments: ", style="bold") + Text(", ".join(ids)))
+
+    table = Table("suite", "split", "rows", "tools", title="suites", title_justify="left")
+    for name in SUITES:
+        suite = load_suite(name)
+        for split in suite.splits:
+            tasks = suite.tasks(split)
+            offered = {
+                tool if isinstance(tool, str) else tool["function"]["name"]
+                for position in range(len(tasks))
+                for tool in tasks[position].tools
+            }
+            table.add_row(
+                name, split, str(len(tasks)), " ".join(tool for tool in suite.box.tools if tool in offered)
+            )
+        table.add_section()
+    console.print(table)
+
+    table = Table("reward", "maximum", "what it pays", title="rewards", title_justify="left")
+    for name, (factory, settings) in PRESETS.items():
+        summary = (factory.__doc__ or "").partition("\n")[0]
+        arguments = ", ".join(f"{key}={value}" for key, value in settings.items())
+        table.add_row(name, f"{make_reward(name).maximum:g}", f"{summary} ({arguments})" if arguments else summary)
+    console.print(table)
+
+    agents = [*AGENTS, *(point.name for point in metadata.entry_points(group=ENTRY_POINT_GROUP))]
+    console.print(Text("agents: ", style="bold") + Text(", ".join(agents)))
+    console.print(Text("training configurations: ", style="bold") + Text(", ".join(_configs())))
+
+
+@app.command()
+def rollout(
+    agent: Annotated[
+        str, typer.Option(help="A name from `mentor-gym list`, module:attribute, a model folder or id.")
+    ] = "teacher",
+    suite: SuiteOption = "math",
+    split: Annotated[str | None, typer.Option(help="Split of the suite; its first one by default.")] = None,
+    episodes: Annotated[int, typer.Option("--episodes", "-n", min=1, help="How many tasks to play.")] = 1,
+    task: Annotated[list[str] | None, typer.Option(help="Play this task; may be repeated.")] = None,
+    reward: Annotated[str, typer.Option(help="A reward's name.")] = "mentor",
+    dense: Annotated[bool, typer.Option("--dense", help="Pay every turn instead of at the end.")] = False,
+    render: Annotated[bool, typer.Option("--render", help="Show the conversations.")] = False,
+    seed: Annotated[int, typer.Option(help="Chooses the tasks and seeds the agent.")] = 0,
+    max_turns: Annotated[int, typer.Option(help="Turns after which an episode is cut off.")] = 8,
+    prompt: PromptOption = "compact",
+    temperature: TemperatureOption = None,
+    option: AgentSettings = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Play episodes with an agent and show what they earn.
+
+    Examples:
+    - `mentor-gym rollout --agent teacher --suite math --split test -n 3 --render`
+
+    - `mentor-gym rollout --agent my_module:agent --reward sparse --json`
+    """
+    from agents.rollout import Rollout
+
+    _check_reward(reward)
+    chosen = _suite(suite)
+    split = split or chosen.splits[0]
+    player = _load_agent(agent, option, {"temperature": temperature}, {"seed": seed})
+    settings = {
+        "suite": suite,
+        "split": split,
+        "reward": reward,
+        "dense": dense,
+        "max_turns": max_turns,
+        "prompt": prompt,
+    }
+    tasks = chosen.tasks(split)
+    ids = task or random.Random(seed).sample(tasks.ids, min(episodes, len(tasks)))
+    for task_id in ids:
+        if task_id not in tasks.ids:
+            raise ValueError(f"split {split!r} of suite {suite!r} has no task {task_id!r}, e.g. {tasks.ids[0]!r}")
+    with Rollout(settings) as runner:
+        trajectories = runner.run(player, ids, seed=seed)
+    successes = sum(trajectory.is_success for trajectory in trajectories)
+    mean = sum(trajectory.total_reward for trajectory in trajectories) / len(trajectories)
+    if as_json:
+        summary = {"agent": agent, **settings, "seed": seed, "success": successes / len(trajectories)}
+        summary |= {"mean_reward": mean, "episodes": [_as_json(trajectory) for trajectory in trajectories]}
+        print(json.dumps(summary, ensure_ascii=False, indent=2))
+        return
+    colour = sys.stdout.isatty()
+    for trajectory in trajectories if render else ():
+        _print_episode(trajectory, colour)
+    print(
+        f"{agent} on {chosen.name}/{split}: {successes} of {len(trajectories)} correct, "
+        f"mean {reward} reward {mean:.3f} of at most {make_reward(reward).maximum:g}"
+    )
+
+
+def _as_json(trajectory: Trajectory) -> dict[str, Any]:
+    transcript = trajectory.transcript
+    return {
+        "task_id": trajectory.task_id,
+        "prompt": transcript.task.prompt,
+        "is_success": trajectory.is_success,
+        "stop_reason": trajectory.stop_reason,
+        "answer": transcript.answer,
+        "reward": trajectory.total_reward,
+        "reward_terms": trajectory.reward_terms,
+        "turn_rewards": trajectory.turn_rewards,
+        "turns": [{"text": turn.text, "observation": turn.observation} for turn in transcript.turns],
+    }
+
+
+def _print_episode(trajectory: Trajectory, colour: bool) -> None:
+    task = trajectory.transcript.task
+    print(render_opening([{"role": task.id, "content": task.prompt}], colour))
+    for number, turn in enumerate(trajectory.transcript.turns, start=1):
+        print(render_turn(number, turn, colour))
+    print(render_terms(trajectory.transcript, trajectory.reward_terms, colour) + "\n")
+
+
+@app.command()
+def play(
+    suite: SuiteOption = "math",
+    split: Annotated[str | None, typer.Option(help="Split of the suite; its first one by default.")] = None,
+    task: Annotated[str | None, typer.Option(help="Id of the task to play.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Chooses the task; any by default.")] = None,
+    max_turns: Annotated[int, typer.Option(help="Turns after which the episode is cut off.")] = 8,
+    prompt: PromptOption = "compact",
+) -> None:
+    r"""Play a task yourself: type tool calls and an answer, see what every reward pays.
+
+    Examples:
+    - `mentor-gym play --suite math`, then type `add a=1 b=2`, `answer 3`, `help` or `quit`
+
+    - `printf 'stock apple\nanswer 120\n' | mentor-gym play --suite tests/custom_suite/suite.yaml --task shop-3`
+    """
+    _suite(suite)
+    env = MentorToolEnv(suite=suite, split=split, max_turns=max_turns, prompt=prompt)
+    try:
+        play_module.play(env, seed=seed, task_id=task)
+    finally:
+        env.close()
+
+
+@app.command("eval")
+def evaluate(
+    model: Annotated[
+        str | None, typer.Argument(help="A model folder, a Hugging Face id, or an agent's name.")
+    ] = None,
+    agent: Annotated[str | None, typer.Option(help="The same as MODEL.")] = None,
+    suite: SuiteOption = "math",
+    split: Annotated[list[str] | None, typer.Option(help="A split; may be repeated. Default: test.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="Episodes of each task, for pass@k.")] = 1,
+    tasks: Annotated[int | None, typer.Option(min=1, help="How many tasks of each split; all by default.")] = None,
+    max_turns: Annotated[int, typer.Option(min=1, help="Turns after which an episode is cut off.")] = 8,
+    prompt: PromptOption = "compact",
+    seed: Annotated[int, typer.Option(help="Seeds the agent and chooses the tasks.")] = 0,
+    temperature: TemperatureOption = None,
+    option: AgentSettings = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the results to this file.")] = None,
+) -> None:
+    """Measure unshaped success, pass@k and tool use of an agent on one or more splits.
+
+    Without --temperature, a language model is greedy at -k 1 and samples at its own default above.
+
+    Examples:
+    - `mentor-gym eval runs/demo/final --split test --split ood-tools -k 4 --temperature 1`
+
+    - `mentor-gym eval --agent teacher --suite math --tasks 50 --json result.json`
+    """
+    name = model or agent
+    if name is None or (model and agent):
+        raise ValueError("name one agent: mentor-gym eval MODEL, or mentor-gym eval --agent NAME")
+    chosen = _suite(suite)
+    splits = split or ["test" if "test" in chosen.splits else chosen.splits[0]]
+    for item in splits:
+        if item not in chosen.splits:
+            raise ValueError(f"suite {chosen.name!r} has no split {item!r}; {_nearest(item, chosen.splits)}")
+    if json_file is not None and not json_file.absolute().parent.is_dir():
+        raise ValueError(f"--json {json_file}: the folder {json_file.absolute().parent} does not exist")
+    wished: dict[str, Any] = {"seed": seed}
+    if k == 1:
+        wished["temperature"] = 0.0
+    player = _load_agent(name, option, {"temperature": temperature}, wished)
+    from agents.evaluate import evaluate as run_evaluation
+    from agents.evaluate import format_table
+
+    results = []
+    for item in splits:
+        result = run_evaluation(
+            player, suite, item, k=k, tasks=tasks, prompt=prompt, max_turns=max_turns, seed=seed
+        )
+        results.append({**result, "agent": name})
+    table = format_table(results)
+    console = Console()
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        # A file has no width to fit into; rich would squeeze the numbers into 80 columns.
+        console = Console(width=console.measure(table, options=console.options.update(max_width=1000)).maximum)
+    console.print(table)
+    if json_file is not None:
+        json_file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def train(
+    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped configuration.")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change, as key=value.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
+) -> None:
+    """Train a model: supervised on teacher traces, or with a reward.
+
+    Examples:
+    - `mentor-gym train grpo-mentor steps=100 seed=1 output=runs/mentor-1`
+
+    - `mentor-gym train grpo-mentor steps=100 seed=1 output=runs/mentor-1 --resume`
+    """
+    from agents.config import load_config
+
+    settings = load_config(_find_config(config), list(overrides or []))
+    from agents.train import train as run_training
+
+    words = ["mentor-gym", "train", config, *(overrides or []), "--resume"]
+    with _resumable(f"go on with: {shlex.join(words)}"):
+        folder = run_training(settings, resume=resume)
+    print(f"trained: {folder}\nmeasure it: mentor-gym eval {shlex.quote(str(folder))}")
+
+
+def _find_config(name: str) -> Path:
+    path = Path(name)
+    if path.is_file():
+        return path
+    configs = _configs()
+    if name in configs:
+        return configs[name]
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise ValueError(f"{name}: no such file; shipped configurations: {', '.join(configs)}")
+    raise ValueError(f"no configuration {name!r}; {_nearest(name, list(configs))}, or the path of a YAML file")
+
+
+@app.command()
+def demo(
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, two minutes instead of twelve.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
+) -> None:
+    """Train every arm from the same small model, compare them on equal terms and write a report.
+
+    Examples:
+    - `mentor-gym demo`
+
+    - `mentor-gym demo --quick --out runs/quick`
+    """
+    from agents.demo import demo as run_demo
+
+    with _resumable("run the same command again, finished runs are kept"):
+        report = run_demo(out, quick)
+    print(f"report: {report}")
+
+
+@data_app.command()
+def rebuild(
+    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = data_files.REBUILD_SEED,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("envs_data"),
+    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated.")] = None,
+) -> None:
+    """Generate the rows of the shipped suites anew, and their manifest.
+
+    Examples:
+    - `mentor-gym data rebuild --out my_data --seed 7`
+    """
+    chosen = [_suite(name) for name in suite or SUITES]
+    _refuse_partial(out, [item.name for item in chosen])
+    manifest = data_files.rebuild(chosen, out, seed)
+    for name, entry in manifest["files"].items():
+        print(f"{out / name}: {entry['rows']} rows, sha256 {entry['sha256'][:12]}")
+
+
+def _refuse_partial(folder: Path, suites: Sequence[str]) -> None:
+    """Refuse to replace a manifest by one that no longer lists files of other suites."""
+    path = folder / "manifest.json"
+    if not path.is_file():
+        return
+    listed = {name.partition("/")[0] for name in json.loads(path.read_text())["files"]}
+    lost = sorted(listed - set(suites))
+    if lost:
+        raise ValueError(f"{path} also lists {', '.join(lost)}; rebuild all suites, or use another --out")
+
+
+@data_app.command()
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder with a manifest.json; the shipped data by default.")
+    ] = None,
+) -> None:
+    """Compare data files with the hashes of their manifest.
+
+    Examples:
+    - `mentor-gym data verify`
+    """
+    if folder is not None and not folder.is_dir():
+        raise ValueError(f"{folder}: no such folder")
+    problems = data_files.verify(folder)
+    for problem in problems:
+        _complain(problem)
+    if problems:
+        raise typer.Exit(1)
+    print(f"{folder or data_files.data_path()}: all files match the manifest")
+
+
+@data_app.command()
+def validate(suite: Annotated[str, typer.Argument(help="Path of a suite.yaml, or a suite's name.")]) -> None:
+    """Check a suite: every row is well formed, its answer passes its grader, its teacher trace succeeds.
+
+    Examples:
+    - `mentor-gym data validate tests/custom_suite/suite.yaml`
+    """
+    chosen = _suite(suite)
+    failed = False
+    for split in chosen.splits:
+        problems = validate_split(suite, split)
+        for problem in problems[:MAX_PROBLEMS_SHOWN]:
+            _complain(problem)
+        if len(problems) > MAX_PROBLEMS_SHOWN:
+            _complain(f"… and {len(problems) - MAX_PROBLEMS_SHOWN} more")
+        failed = failed or bool(problems)
+        rows = len(chosen.tasks(split))
+        print(f"{chosen.name}/{split}: {rows} rows, {len({p.partition(':')[0] for p in problems})} with problems")
+    if failed:
+        raise typer.Exit(1)
+
+
+def validate_split(suite: str, split: str) -> list[str]:
+    """Play every teacher trace of a split with the real tools; returns one line per problem.
+
+    >>> validate_split("math", "valid")
+    []
+    """
+    problems = []
+    tasks = load_suite(suite).tasks(split)
+    traces = [
+        [render_message(message) for message in tasks[position].teacher if message["role"] == "assistant"]
+        for position in range(len(tasks))
+    ]
+    env = MentorToolEnv(suite=suite, split=split, max_turns=max(1, *map(len, traces)))
+    for position, trace in enumerate(traces):
+        task = tasks[position]
+        if not grade(task.answer, task.answer, task.grader):
+            problems.append(f"{task.id}: the answer {task.answer!r} does not pass its own grader {task.grader}")
+        if not trace:
+            continue
+        env.reset(options={"task_id": task.id})
+        transcript = env.transcript
+        assert transcript is not None  # reset() made it
+        for text in trace:
+            if transcript.stop_reason is None:
+                env.step(text)
+        for call, result in transcript.calls():
+            if not result.ok:
+                problems.append(f"{task.id}: the teacher's call of {call.name} fails: {_one_line(result.output)}")
+        if not transcript.is_success:
+            ended = transcript.stop_reason or "without an answer"
+            problems.append(f"{task.id}: the teacher's trace does not succeed (ends: {ended})")
+    env.close()
+    return problems
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,349 @@
+"""`MentorToolEnv`: a tool-use task as a Gymnasium text environment."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gymnasium as gym
+
+from mentor_gym.grading import grade
+from mentor_gym.protocol import (
+    MAX_ACTION_CHARS,
+    clean,
+    neutralise,
+    parse_action,
+    render_error,
+    render_message,
+    render_prompt,
+    render_results,
+)
+from mentor_gym.render import render_opening, render_terms, render_turn
+from mentor_gym.spaces import UnicodeText
+from mentor_gym.suites import load_suite
+from mentor_gym.suites.base import TaskSet
+from mentor_gym.tools.base import Tool
+from mentor_gym.types import Action, CallError, StopReason, Task, ToolCall, ToolResult, Transcript, Turn
+
+MAX_CALLS_PER_TURN = 8
+MAX_OBSERVATION_CHARS = 200_000
+PROMPT_STYLES = ("full", "compact")
+
+
+class MentorToolEnv(gym.Env[str, str]):
+    r"""Tool-use tasks: the policy writes an assistant turn, its tool calls are executed, their results come back.
+
+    ## Action
+    Text: one whole assistant turn, `<tool_call>{"name": …, "arguments": {…}}</tool_call>` once or more, or an
+    answer, `<answer>…</answer>` or `\boxed{…}`, optionally after `<think>…</think>`. Longer than 20,000
+    characters is cut. Nothing that is passed as an action raises: what cannot be read costs a turn and is
+    answered with an error.
+
+    ## Observation
+    Text, only what is new: at reset the instructions, the tools and the question; after calls one
+    `<tool_response>` per call, in call order.
+
+    ## Reward
+    1.0 when a correct answer ends the episode, else 0.0. `gym.make(..., reward=...)` puts a
+    `mentor_gym.wrappers.RewardWrapper` around this, which replaces it.
+
+    ## End
+    An answer terminates, and so does a turn without call and answer; `max_turns` turns truncate.
+
+    ## Info
+    `task_id, suite, split, turn, messages` (the new messages in OpenAI form), `tool_calls` (this turn's, with
+    their outcome), `stop_reason` (None while running) and `is_success`.
+
+    ## Ids
+    `MentorTool-v0` and one per suite: `MentorTool-Math-v0`, `MentorTool-Facts-v0`.
+
+    Args:
+        suite: A suite's name, or the path of a user's `suite.yaml`.
+        split: Which of its splits to draw tasks from; None takes the suite's first.
+        max_turns: Assistant turns after which the episode is truncated.
+        prompt: `"full"` explains format and tools at length; `"compact"` is one line per tool, for models that
+            were trained on it.
+        render_mode: `"ansi"` returns the conversation as text, `"human"` prints it as it grows.
+
+    Raises:
+        ValueError: An argument is out of range or names nothing.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # type: ignore[misc]
+
+    def __init__(
+        self,
+        suite: str = "math",
+        split: str | None = None,
+        max_turns: int = 8,
+        prompt: str = "full",
+        render_mode: str | None = None,
+    ) -> None:
+        if not isinstance(max_turns, int) or max_turns < 1:
+            raise ValueError(f"max_turns must be a whole number of at least 1, got {max_turns!r}")
+        if prompt not in PROMPT_STYLES:
+            raise ValueError(f"prompt must be one of {', '.join(PROMPT_STYLES)}, got {prompt!r}")
+        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
+            raise ValueError(f"render_mode must be 'ansi', 'human' or None, got {render_mode!r}")
+        self._suite = load_suite(suite)
+        self.split = self._suite.splits[0] if split is None else split
+        self.max_turns = max_turns
+        self.prompt = prompt
+        self.render_mode = render_mode
+        self.action_space = UnicodeText(MAX_ACTION_CHARS)
+        self.observation_space = UnicodeText(MAX_OBSERVATION_CHARS)
+        self.reward_terms: dict[str, float] | None = None
+        self.transcript: Transcript = None  # type: ignore[assignment]  # until the first reset
+        self.tools: dict[str, Tool] = {}
+        self._tasks: TaskSet = self._suite.tasks(self.split)
+        self._box = self._suite.make_box()
+        self._offered: dict[tuple[str, ...], tuple[dict[str, Tool], list[dict[str, Any]]]] = {}
+        self._messages: list[dict[str, str]] = []
+        self.terms_follow = False  # a RewardWrapper pays: when rendering, the end waits for its terms
+        self._cut_off = False
+        self._closed = False
+        self._shown = 0
+
+    @property
+    def task(self) -> Task:
+        """The task being played; `task.teacher` is the teacher trace, `task.answer` the gold answer."""
+        return self._running().task
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of this environment's suite."""
+        return self._suite.splits
+
+    @property
+    def tasks(self) -> TaskSet:
+        """The tasks that this environment draws from."""
+        return self._tasks
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode of a task drawn by the environment's generator, or of a named one.
+
+        Args:
+            seed: Seeds the generator; the same seed gives the same episode in every process.
+            options: `{"task_id": id}` plays that task; `{"teacher_turns": k}` starts after the teacher's first
+                k turns, which are replayed with the real tools.
+
+        Returns:
+            The opening observation and info.
+
+        Raises:
+            ValueError: Unknown or impossible options.
+        """
+        super().reset(seed=seed)
+        task, teacher_turns = self._choose(options or {})
+        self._box.close()
+        self._box.open(task.state)
+        self._closed = False
+        self.tools, schemas = self._offer(task)
+        self.transcript = Transcript(task)
+        self.reward_terms = None
+        self._cut_off = False
+        self._shown = 0
+        self._messages = render_prompt(task, schemas, self.prompt)
+        observation = "\n\n".join(message["content"] for message in self._messages)
+        messages: list[dict[str, Any]] = list(self._messages)
+        assistant = [message for message in task.teacher if message["role"] == "assistant"]
+        for number, message in enumerate(assistant[:teacher_turns], start=1):
+            text = render_message(message)
+            results, _ = self._act(text)
+            if self.transcript.stop_reason is not None:
+                self._box.close()
+                raise ValueError(f"reset option teacher_turns: the teacher's turn {number} ends the episode")
+            messages += [{"role": "assistant", "content": text}, *self._result_messages(results)]
+            observation += f"\n\n{text}\n{results}"
+        if self.render_mode == "human":
+            self.render()
+        return observation, self._info(messages, [])
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play one assistant turn.
+
+        Args:
+            action: The whole text of the turn. Anything that is not text is answered with an error.
+
+        Returns:
+            The observation (tool responses, or an error), the reward (1.0 for a correct answer, else 0.0),
+            terminated, truncated, and info as the class describes it.
+
+        Raises:
+            gymnasium.error.ResetNeeded: No episode is running.
+            gymnasium.error.ClosedEnvironmentError: The environment is closed; `reset` opens it again.
+        """
+        transcript = self._running()
+        if self._closed:
+            raise gym.error.ClosedEnvironmentError("the environment is closed; reset() opens it again")
+        if transcript.stop_reason is not None:
+            raise gym.error.ResetNeeded("the episode has ended; call reset() before the next step()")
+        observation, calls = self._act(action)
+        reason = transcript.stop_reason
+        if reason is not None:
+            self._box.close()
+        if self.render_mode == "human":
+            self.render()
+        messages = self._result_messages(observation) if observation else []
+        reward = 1.0 if transcript.is_success else 0.0
+        truncated = reason is not None and reason.truncates
+        terminated = reason is not None and not truncated
+        return observation, reward, terminated, truncated, self._info(messages, calls)
+
+    def mark_cut_off(self) -> None:
+        """Say that the next action is incomplete because the agent ran out of tokens.
+
+        The next `step` records the text, executes nothing in it and truncates with `StopReason.TOKEN_LIMIT`.
+        """
+        self._running()
+        self._cut_off = True
+
+    def render(self) -> str | None:
+        """Show the conversation: tool calls, results and, at the end, the reward terms.
+
+        Returns:
+            The whole conversation for `"ansi"`; None for `"human"`, which prints what is new, in colours when
+            the output is a terminal.
+        """
+        if self.render_mode is None:
+            gym.logger.warn("render() does nothing: pass render_mode='ansi' or 'human' to gym.make")
+            return None
+        transcript = self._running()
+        parts: list[Callable[[bool], str]] = [lambda colour: render_opening(self._messages, colour)]
+        for number, turn in enumerate(transcript.turns, start=1):
+            parts.append(lambda colour, n=number, t=turn: render_turn(n, t, colour))  # type: ignore[misc]
+        if transcript.stop_reason is not None:
+            end = (transcript, self.reward_terms)
+            if self.render_mode == "ansi" or self.reward_terms is not None or not self.terms_follow:
+                parts.append(lambda colour: render_terms(*end, colour))
+        if self.render_mode == "ansi":
+            return "\n".join(part(False) for part in parts)
+        colour = sys.stdout.isatty()
+        for part in parts[self._shown :]:
+            print(part(colour))
+        self._shown = len(parts)
+        return None
+
+    def close(self) -> None:
+        """Release the tools' resources and end the episode. May be called twice."""
+        self._box.close()
+        self._closed = True
+
+    def _running(self) -> Transcript:
+        if self.transcript is None:
+            raise gym.error.ResetNeeded("call reset() first: no episode has been started")
+        return self.transcript
+
+    def _choose(self, options: dict[str, Any]) -> tuple[Task, int]:
+        unknown = set(options) - {"task_id", "teacher_turns"}
+        if unknown:
+            raise ValueError(f"unknown reset option {sorted(unknown)[0]!r}; known: task_id, teacher_turns")
+        if "task_id" in options:
+            try:
+                task = self._tasks[str(options["task_id"])]
+            except KeyError as error:
+                raise ValueError(f"reset option task_id: {error.args[0]}") from None
+        else:
+            task = self._tasks[int(self.np_random.integers(len(self._tasks)))]
+        turns = options.get("teacher_turns", 0)
+        if turns != 0 or type(turns) is not int:
+            limit = sum(message["role"] == "assistant" for message in task.teacher)
+            limit = max(0, min(limit, self.max_turns) - 1)
+            if type(turns) is not int or not 0 <= turns <= limit:
+                raise ValueError(f"reset option teacher_turns must be 0 to {limit} here, got {turns!r}")
+        return task, turns
+
+    def _offer(self, task: Task) -> tuple[dict[str, Tool], list[dict[str, Any]]]:
+        """Return the task's tools by name and their schemas; inline schemas replace what the prompt shows."""
+        if all(isinstance(entry, str) for entry in task.tools):
+            key: tuple[str, ...] = tuple(task.tools)  # type: ignore[arg-type]
+            if key not in self._offered:
+                tools = {name: self._box.tools[name] for name in key}
+                self._offered[key] = (tools, [tool.schema for tool in tools.values()])
+            return self._offered[key]
+        names = [entry if isinstance(entry, str) else entry["function"]["name"] for entry in task.tools]
+        tools = {name: self._box.tools[name] for name in names}
+        schemas = [entry if isinstance(entry, dict) else tools[entry].schema for entry in task.tools]
+        return tools, schemas
+
+    def _act(self, text: Any) -> tuple[str, list[dict[str, Any]]]:
+        """Play one turn on the transcript; returns the observation and the calls for info."""
+        transcript = self.transcript
+        results: tuple[ToolResult, ...] = ()
+        calls: list[dict[str, Any]] = []
+        if not isinstance(text, str):
+            text, action = "", Action(error="action must be text")
+        else:
+            # Cut before anything reads it: a hostile action may be megabytes long.
+            text = clean(str(text[:MAX_ACTION_CHARS]))
+            action = Action() if self._cut_off else parse_action(text)
+        if self._cut_off:
+            observation = ""
+            transcript.stop_reason = StopReason.TOKEN_LIMIT
+        elif action.calls:
+            results = self._execute(action.calls)
+            observation = render_results(results)
+            calls = [
+                {"name": call.name, "arguments": call.arguments, "ok": result.ok, "error": result.error}
+                for call, result in zip(action.calls, results)
+            ]
+        elif action.answer:
+            observation = ""
+            transcript.stop_reason = StopReason.ANSWER
+            transcript.answer = action.answer
+            task = transcript.task
+            transcript.is_success = grade(action.answer, task.answer, task.grader)
+        elif action.error:
+            observation = render_error(action.error)
+        else:
+            observation = render_error("the turn holds neither a tool call nor an answer")
+            transcript.stop_reason = StopReason.NO_ANSWER
+        transcript.turns.append(Turn(text, action, results, observation))
+        if transcript.stop_reason is None and len(transcript.turns) >= self.max_turns:
+            transcript.stop_reason = StopReason.TURN_LIMIT
+        return observation, calls
+
+    def _execute(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
+        results = []
+        for position, call in enumerate(calls):
+            tool = self.tools.get(call.name)
+            if position >= MAX_CALLS_PER_TURN:
+                message = f"error: only the first {MAX_CALLS_PER_TURN} calls of a turn are run"
+                results.append(ToolResult(False, message, CallError.OVER_LIMIT))
+            elif tool is not None:
+                results.append(tool.call(call.arguments))
+            elif call.error is not None:
+                message = neutralise(clean(f"error: {call.error}"))
+                results.append(ToolResult(False, message, CallError.MALFORMED))
+            else:
+                name = neutralise(clean(call.name[:64]))
+                message = f"error: unknown tool {name!r}; the tools are {', '.join(self.tools)}"
+                results.append(ToolResult(False, message, CallError.UNKNOWN_TOOL))
+        return tuple(results)
+
+    def _result_messages(self, observation: str) -> list[dict[str, Any]]:
+        turn = len(self._running().turns)
+        results = self.transcript.turns[-1].results
+        if not results:
+            return [{"role": "user", "content": observation}]
+        return [
+            {"role": "tool", "tool_call_id": f"call_{turn}_{i}", "content": result.output}
+            for i, result in enumerate(results)
+        ]
+
+    def _info(self, messages: list[dict[str, Any]], calls: list[dict[str, Any]]) -> dict[str, Any]:
+        transcript = self.transcript
+        task = transcript.task
+        return {
+            "task_id": task.id,
+            "suite": task.suite,
+            "split": task.split,
+            "turn": len(transcript.turns),
+            "messages": messages,
+            "tool_calls": calls,
+            "stop_reason": transcript.stop_reason,
+            "is_success": transcript.is_success,
+        }

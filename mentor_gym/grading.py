@@ -1,0 +1,132 @@
+"""Answer checkers: whether a final answer is correct. The only judge of success, apart from every reward.
+
+A task's `grader` names a kind and its options:
+
+- `{"kind": "number"}`: equal as numbers; see `grade_number`.
+- `{"kind": "text", "aliases": [...]}`: equal after normalising case, punctuation and articles.
+- `{"kind": "set", "separator": ","}`: the same items in any order, each compared as text.
+
+A checker is total: whatever the answer, it returns True or False.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from typing import Any
+
+_NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_FRACTION = re.compile(
+    r"([-+]?)\s*(?:\\[dt]?frac\{\s*(-?\d{1,15})\s*\}\{\s*(-?\d{1,15})\s*\}|(\d{1,15})\s*/\s*(\d{1,15}))"
+)
+# Punctuation, but neither a decimal point nor the sign of a number: "3.5" is not "35".
+_DROP = re.compile(rf"(?!(?<=\d)\.(?=\d)|(?<!\w)-(?=\d))[{re.escape(string.punctuation)}]")
+
+
+def parse_number(text: str) -> tuple[float, int] | None:
+    r"""Read a number as people write it: separators, a currency sign, a percent sign, a fraction.
+
+    Returns:
+        The value and how many digits stand after the point, or None when the text is not one number.
+
+    >>> parse_number("$1,234.50"), parse_number("-3/4"), parse_number(r"\frac{1}{2}"), parse_number("two")
+    ((1234.5, 2), (-0.75, 15), (0.5, 15), None)
+    """
+    if len(text) > 100:
+        return None
+    text = text.strip().strip("$€£").removesuffix("%").rstrip(". ").replace("−", "-").strip()
+    if _NUMBER.fullmatch(text):
+        mantissa = text.lower().partition("e")[0]
+        return float(text.replace(",", "")), len(mantissa.partition(".")[2])
+    match = _FRACTION.fullmatch(text)
+    if match:
+        sign, over, under, plain_over, plain_under = match.groups()
+        denominator = int(under or plain_under)
+        if denominator:
+            return int(over or plain_over) / denominator * (-1 if sign == "-" else 1), 15
+    return None
+
+
+def grade_number(answer: str, gold: str) -> bool:
+    """Compare numbers: equal to one part in a million, or correctly rounded to two or more decimals.
+
+    >>> grade_number("42.0", "42"), grade_number("3.33", "3.333333333"), grade_number("3.3", "3.333333333")
+    (True, True, False)
+    """
+    given, wanted = parse_number(answer), parse_number(gold)
+    if given is None or wanted is None:
+        return False
+    tolerance = 1e-6 * abs(wanted[0]) if wanted[0] else 1e-9
+    if wanted[1] > given[1] >= 2:
+        tolerance = max(tolerance, 0.5000001 * 10.0 ** -given[1])
+    return abs(given[0] - wanted[0]) <= tolerance
+
+
+def normalise_text(text: str) -> str:
+    """Lower-case, drop punctuation and articles, collapse white space (the usual question-answering form).
+
+    Points and signs inside numbers stay.
+
+    >>> normalise_text("The  Eiffel Tower!"), normalise_text("-3.5.")
+    ('eiffel tower', '-3.5')
+    """
+    words = _DROP.sub("", text[:1000].lower()).split()
+    return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
+def _number(answer: str, gold: str, options: dict[str, Any]) -> bool:
+    return grade_number(answer, gold)
+
+
+def _text(answer: str, gold: str, options: dict[str, Any]) -> bool:
+    given = normalise_text(answer)
+    return given != "" and given in {normalise_text(item) for item in (gold, *options.get("aliases", ()))}
+
+
+def _set(answer: str, gold: str, options: dict[str, Any]) -> bool:
+    separator = options.get("separator", ",")
+    given, wanted = (
+        sorted(filter(None, (normalise_text(item) for item in text.split(separator)))) for text in (answer, gold)
+    )
+    return bool(given) and given == wanted
+
+
+GRADERS: dict[str, Callable[[str, str, dict[str, Any]], bool]] = {
+    "number": _number,
+    "text": _text,
+    "set": _set,
+}
+
+
+def grader_problem(grader: dict[str, Any]) -> str | None:
+    r"""Say what is wrong with a task's grader, field first; None when it can judge.
+
+    >>> grader_problem({"kind": "number"})
+    >>> grader_problem({"kind": "txt"})
+    'field "grader.kind": expected one of number, text, set, got \'txt\''
+    """
+    kind = grader.get("kind")
+    if not isinstance(kind, str) or kind not in GRADERS:
+        return f'field "grader.kind": expected one of {", ".join(GRADERS)}, got {kind!r}'
+    known = {"number": (), "text": ("aliases",), "set": ("separator",)}.get(kind)
+    for option, value in grader.items():
+        if option == "kind":
+            continue
+        if known is not None and option not in known:
+            names = ", ".join(("kind", *known))
+            return f'field "grader.{option}" is unknown; a {kind} grader has {names}'
+        if option == "aliases" and not (isinstance(value, list) and all(isinstance(item, str) for item in value)):
+            return f'field "grader.aliases": expected a list of texts, got {value!r}'
+        if option == "separator" and not (isinstance(value, str) and value):
+            return f'field "grader.separator": expected a text that is not empty, got {value!r}'
+    return None
+
+
+def grade(answer: str, gold: str, grader: dict[str, Any]) -> bool:
+    """Judge an answer by the task's grader.
+
+    >>> grade("Paris.", "paris", {"kind": "text"})
+    True
+    """
+    return GRADERS[grader["kind"]](answer, gold, grader)

@@ -1,0 +1,250 @@
+"""Tools: a typed Python function with a docstring becomes a `Tool` with a JSON schema.
+
+`Tool.call` validates the arguments and turns every failure into a `ToolResult`; nothing that a model writes
+raises. A `ToolBox` is what a suite hands to an environment: tools by name, and the life cycle of the state
+behind them, if there is any.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import types as python_types
+import typing
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import jsonschema_rs
+
+from mentor_gym.protocol import clean, neutralise
+from mentor_gym.types import CallError, ToolResult
+
+MAX_OUTPUT_CHARS = 2_000
+_CUT_MARK = " …[cut]"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
+_JSON_TYPES: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
+
+
+class ToolError(Exception):
+    """Raised by a tool function to report a failure to the policy; its message becomes the result."""
+
+
+class Tool:
+    """A named function with validated arguments.
+
+    Args:
+        function: Called with the validated arguments as keywords; what it returns is written as text.
+        name: Tool name, `[A-Za-z_][A-Za-z0-9_-]*`, at most 64 characters.
+        description: What it does, for the prompt; the first sentence must stand by itself.
+        parameters: JSON schema of the arguments; `additionalProperties` is set to false.
+        max_output_chars: Longer results are cut, with a fixed mark.
+    """
+
+    __slots__ = (
+        "_is_valid",
+        "_validator",
+        "description",
+        "function",
+        "max_output_chars",
+        "name",
+        "parameters",
+    )
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        name: str,
+        description: str,
+        parameters: dict[str, Any],
+        max_output_chars: int = MAX_OUTPUT_CHARS,
+    ) -> None:
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"tool name {name!r} must match {_NAME.pattern}")
+        self.function = function
+        self.name = name
+        self.description = description
+        self.parameters = {**parameters, "type": "object", "additionalProperties": False}
+        self.max_output_chars = max_output_chars
+        self._validator = jsonschema_rs.validator_for(self.parameters)
+        self._is_valid = self._validator.is_valid
+
+    @classmethod
+    def from_function(cls, function: Callable[..., Any], name: str | None = None) -> Tool:
+        """Build a tool from type hints and a Google-style docstring.
+
+        Supported hints: `str`, `int`, `float` (any JSON number), `bool`, `list[T]`, `Literal[...]`, and
+        `T | None` with a default.
+
+        Raises:
+            ValueError: A parameter has no or an unsupported type hint, or the function has no docstring.
+
+        >>> def shout(text: str, times: int = 1) -> str:
+        ...     '''Repeat a text in capitals.
+        ...
+        ...     Args:
+        ...         text: What to shout.
+        ...         times: How often.
+        ...     '''
+        ...     return text.upper() * times
+        >>> Tool.from_function(shout).call({"text": "hey", "times": 2}).output
+        'HEYHEY'
+        >>> Tool.from_function(shout).call({"text": "hey", "times": "2"}).output
+        'error: shout: argument "times": "2" is not of type "integer"'
+        """
+        name = name or function.__name__
+        documentation = inspect.getdoc(function)
+        if not documentation:
+            raise ValueError(f"tool {name!r} needs a docstring: it is what the policy reads")
+        description, argument_docs = _split_docstring(documentation)
+        hints = typing.get_type_hints(function)
+        properties: dict[str, Any] = {}
+        required: list[str] = []
+        for parameter in inspect.signature(function).parameters.values():
+            if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+                raise ValueError(f"tool {name!r}: parameter {parameter.name!r} must be a plain named one")
+            if parameter.name not in hints:
+                raise ValueError(f"tool {name!r}: parameter {parameter.name!r} has no type hint")
+            schema = _schema_of(hints[parameter.name], f"tool {name!r}, parameter {parameter.name!r}")
+            if parameter.name in argument_docs:
+                schema["description"] = argument_docs[parameter.name]
+            if parameter.default is parameter.empty:
+                required.append(parameter.name)
+            elif parameter.default is not None:
+                schema["default"] = parameter.default
+            properties[parameter.name] = schema
+        parameters = {"type": "object", "properties": properties, "required": required}
+        return cls(function, name, description, parameters)
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """The OpenAI function schema."""
+        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
+        return {"type": "function", "function": function}
+
+    def call(self, arguments: dict[str, Any]) -> ToolResult:
+        """Validate the arguments, run the function and write its result. Never raises."""
+        try:
+            if not self._is_valid(arguments):
+                return ToolResult(False, self._explain(arguments), CallError.INVALID_ARGUMENTS)
+        except (ValueError, RecursionError):
+            # What no JSON text can hold, from a caller in Python: lone surrogates, hundreds of levels.
+            message = f"error: {self.name}: the arguments are not plain JSON"
+            return ToolResult(False, message, CallError.INVALID_ARGUMENTS)
+        try:
+            output = self.function(**arguments)
+            text = output if type(output) is str else str(output)
+        except ToolError as error:
+            return ToolResult(False, self._finish(f"error: {self.name}: {error}"), CallError.TOOL_FAILED)
+        except (Exception, SystemExit) as error:
+            # A bug in a user's tool must not end a run of thousands of episodes; the policy sees that it
+            # failed, with the exception's type and no text of the host.
+            message = f"error: {self.name} failed with {type(error).__name__}"
+            return ToolResult(False, message, CallError.TOOL_FAILED)
+        return ToolResult(True, self._finish(text))
+
+    def _explain(self, arguments: dict[str, Any]) -> str:
+        error = next(iter(self._validator.iter_errors(arguments)))
+        path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
+        where = f' argument "{path[1:]}":' if path else ""
+        return self._finish(f"error: {self.name}:{where} {error.message[:200]}")
+
+    def _finish(self, text: str) -> str:
+        if len(text) > self.max_output_chars:
+            text = text[: self.max_output_chars] + _CUT_MARK
+        return neutralise(clean(text))
+
+    def __repr__(self) -> str:
+        return f"Tool({self.name!r})"
+
+
+def tool(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Mark a function as a tool, so that `ToolBox.from_module` finds it.
+
+    >>> @tool
+    ... def double(x: float) -> float:
+    ...     '''Two times x.'''
+    ...     return 2 * x
+    >>> ToolBox.from_module({"double": double}).tools
+    {'double': Tool('double')}
+    """
+    function.__mentor_tool__ = True  # type: ignore[attr-defined]
+    return function
+
+
+class ToolBox:
+    """The tools of a suite, by name. Boxes with state override the four life-cycle methods.
+
+    An environment calls `open` at every reset and `close` at every end, truncation and errors included.
+    """
+
+    def __init__(self, tools: Iterable[Tool]) -> None:
+        self.tools: dict[str, Tool] = {}
+        for item in tools:
+            if item.name in self.tools:
+                raise ValueError(f"two tools are called {item.name!r}")
+            self.tools[item.name] = item
+
+    @classmethod
+    def from_functions(cls, functions: Iterable[Callable[..., Any]]) -> ToolBox:
+        """Build a box from typed functions with docstrings."""
+        return cls(Tool.from_function(function) for function in functions)
+
+    @classmethod
+    def from_module(cls, namespace: dict[str, Any]) -> ToolBox:
+        """Build a box from every function in a module's namespace that is marked with `@tool`."""
+        functions = [value for value in namespace.values() if getattr(value, "__mentor_tool__", False)]
+        return cls.from_functions(functions)
+
+    def open(self, state: dict[str, Any] | None) -> None:
+        """Set the state behind the tools to a task's initial state."""
+
+    def snapshot(self) -> bytes:
+        """Return the present state as bytes; `restore` is its inverse."""
+        return b""
+
+    def restore(self, snapshot: bytes) -> None:
+        """Set the state to what `snapshot` returned."""
+
+    def close(self) -> None:
+        """Release everything that `open` took. May be called twice."""
+
+
+def _split_docstring(documentation: str) -> tuple[str, dict[str, str]]:
+    """Split a Google docstring into its text before `Args:` and the argument descriptions."""
+    head, _, tail = documentation.partition("\nArgs:\n")
+    arguments: dict[str, str] = {}
+    current = ""
+    for line in tail.splitlines():
+        if not line.strip():
+            continue
+        if not line.startswith(" "):
+            break
+        match = re.match(r"\s{2,8}(\w+)(?:\s*\([^)]*\))?:\s*(.*)", line)
+        if match and not line.startswith(" " * 8):
+            current = match.group(1)
+            arguments[current] = match.group(2).strip()
+        elif current:
+            arguments[current] += " " + line.strip()
+    head = re.split(r"\n(?:Returns|Raises|Example|Examples):\n", head)[0]
+    return " ".join(head.split()), arguments
+
+
+def _schema_of(hint: Any, where: str) -> dict[str, Any]:
+    if hint in _JSON_TYPES:
+        return {"type": _JSON_TYPES[hint]}
+    origin = typing.get_origin(hint)
+    if origin is list:
+        (item,) = typing.get_args(hint)
+        return {"type": "array", "items": _schema_of(item, where)}
+    if origin is Literal:
+        return {"enum": list(typing.get_args(hint))}
+    if origin in (typing.Union, python_types.UnionType):
+        options = [option for option in typing.get_args(hint) if option is not type(None)]
+        if len(options) == 1:
+            schema = _schema_of(options[0], where)
+            if "enum" in schema:
+                return {"enum": [*schema["enum"], None]}
+            return {**schema, "type": [schema["type"], "null"]}
+    if hint is list:
+        raise ValueError(f"{where}: write list[T], with the type of its items")
+    raise ValueError(f"{where}: type {hint!r} is not supported; use str, int, float, bool, list[T] or Literal")

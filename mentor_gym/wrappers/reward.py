@@ -1,0 +1,114 @@
+"""Reward wrappers: the environment judges, the wrapper pays."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.utils import RecordConstructorArgs
+
+from mentor_gym.env import MentorToolEnv
+from mentor_gym.rewards import make_reward
+from mentor_gym.rewards.base import Reward
+
+
+class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
+    """Replace the environment's reward by a function of the transcript.
+
+    `info["reward_terms"]` holds the terms on every end, truncation included. With `dense=True` every turn pays
+    the change of the reward since the turn before (since 0, on the first), so both forms have the same return.
+    A reward that raises or is not finite pays 0 for that step and sets `info["reward_error"]`.
+
+    Args:
+        env: A `MentorToolEnv`, possibly wrapped.
+        reward: A preset's name, `{"name": …, **arguments}`, or any `Reward`.
+        dense: Pay every turn instead of at the end.
+
+    Raises:
+        ValueError: Unknown reward, or `env` is not a `MentorToolEnv`.
+
+    Example:
+        >>> import gymnasium as gym, mentor_gym
+        >>> from mentor_gym.wrappers import RewardWrapper
+        >>> env = RewardWrapper(gym.make("MentorTool-v0", reward=None), reward="sparse")
+        >>> _ = env.reset(seed=0)
+        >>> env.step("<answer>no idea</answer>")[1]
+        0.1
+    """
+
+    def __init__(self, env: gym.Env[str, str], reward: Any = "mentor", dense: bool = False) -> None:
+        RecordConstructorArgs.__init__(self, reward=reward, dense=dense)
+        gym.Wrapper.__init__(self, env)
+        base = env.unwrapped
+        if not isinstance(base, MentorToolEnv):
+            raise ValueError(f"RewardWrapper needs a MentorToolEnv, got {type(base).__name__}")
+        self._base = base
+        base.terms_follow = True
+        self.reward: Reward = make_reward(reward)
+        self.dense = dense
+        self._paid = 0.0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[str, dict[str, Any]]:
+        """Start an episode. What turns replayed by `teacher_turns` earned is paid with the first turn played."""
+        self._paid = 0.0
+        return self.env.reset(seed=seed, options=options)
+
+    def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
+        """Play a turn and pay for it."""
+        observation, _, terminated, truncated, info = self.env.step(action)
+        ended = terminated or truncated
+        if not ended and not self.dense:
+            return observation, 0.0, terminated, truncated, info
+        total, terms = self._evaluate(info)
+        if ended:
+            info["reward_terms"] = terms
+            self._base.reward_terms = terms
+            if self._base.render_mode == "human":
+                self._base.render()
+        reward = total - self._paid
+        self._paid = total if self.dense else 0.0
+        return observation, reward, terminated, truncated, info
+
+    def _evaluate(self, info: dict[str, Any]) -> tuple[float, dict[str, float]]:
+        try:
+            terms = self.reward(self._base.transcript)
+            total = float(sum(terms.values()))
+            if math.isfinite(total):
+                return total, terms
+            info["reward_error"] = f"the reward is {total}"
+        except Exception as error:
+            # One broken reward must not lose a run of thousands of episodes; info says that it happened.
+            info["reward_error"] = f"{type(error).__name__}: {error}"
+        return self._paid, {}
+
+
+class SparseReward(RewardWrapper):
+    """Outcome only: 1.0 correct, 0.1 wrong or no answer, 0 cut off.
+
+    Args:
+        env: A `MentorToolEnv`, possibly wrapped.
+        dense: As for `RewardWrapper`; an outcome comes only at the end, so it changes nothing.
+    """
+
+    def __init__(self, env: gym.Env[str, str], dense: bool = False) -> None:
+        # The first record counts: RewardWrapper's own names arguments that this class does not have.
+        RecordConstructorArgs.__init__(self, dense=dense)
+        super().__init__(env, "sparse", dense)
+
+
+class TeacherGuidedReward(RewardWrapper):
+    """The MENTOR composite: outcome, agreement with the teacher's tools, valid calls.
+
+    Args:
+        env: A `MentorToolEnv`, possibly wrapped.
+        matcher: `"set"` is MENTOR; the ladder is none, any, f1, set, multiset, ordered_names, ordered_calls.
+        dense: Pay every turn instead of at the end.
+        **weights: Further arguments of `mentor_gym.rewards.MentorReward`.
+    """
+
+    def __init__(self, env: gym.Env[str, str], matcher: str = "set", dense: bool = False, **weights: Any) -> None:
+        RecordConstructorArgs.__init__(self, matcher=matcher, dense=dense, **weights)
+        super().__init__(env, {"name": "mentor", "matcher": matcher, **weights}, dense)
