@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from agents.trajectory import Trajectory
 
 # Modules that come with `pip install 'mentor-gym[train]'`.
-EXTRA_MODULES = ("torch", "transformers", "tokenizers", "safetensors", "tensorboard", "matplotlib")
+EXTRA_MODULES = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "safetensors",
+    "stable_baselines3",
+    "tensorboard",
+    "matplotlib",
+)
 MAX_PROBLEMS_SHOWN = 10
 
 app = typer.Typer(
@@ -118,7 +126,8 @@ def _explain(error: Exception) -> str | None:
         return f"{_one_line(error.format_message()).rstrip('.')} (see {path} --help)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, (ValueError, OSError)):
+    # FloatingPointError: a training run that diverged.
+    if isinstance(error, (ValueError, OSError, FloatingPointError)):
         return _one_line(str(error)) or type(error).__name__
     return None
 
@@ -407,25 +416,13 @@ def train(
     """
     from agents.config import load_config
 
-    settings = load_config(_find_config(config), list(overrides or []))
+    settings = load_config(config, list(overrides or []))
     from agents.train import train as run_training
 
     words = ["mentor-gym", "train", config, *(overrides or []), "--resume"]
     with _resumable(f"go on with: {shlex.join(words)}"):
         folder = run_training(settings, resume=resume)
     print(f"trained: {folder}\nmeasure it: mentor-gym eval {shlex.quote(str(folder))}")
-
-
-def _find_config(name: str) -> Path:
-    path = Path(name)
-    if path.is_file():
-        return path
-    configs = _configs()
-    if name in configs:
-        return configs[name]
-    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
-        raise ValueError(f"{name}: no such file; shipped configurations: {', '.join(configs)}")
-    raise ValueError(f"no configuration {name!r}; {_nearest(name, list(configs))}, or the path of a YAML file")
 
 
 @app.command()

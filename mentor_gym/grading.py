@@ -51,13 +51,19 @@ def parse_number(text: str) -> tuple[float, int] | None:
 def grade_number(answer: str, gold: str) -> bool:
     """Compare numbers: equal to one part in a million, or correctly rounded to two or more decimals.
 
+    A gold answer that is a whole number must be met to within 0.01, however large it is.
+
     >>> grade_number("42.0", "42"), grade_number("3.33", "3.333333333"), grade_number("3.3", "3.333333333")
     (True, True, False)
+    >>> grade_number("5000212", "5000211")
+    False
     """
     given, wanted = parse_number(answer), parse_number(gold)
     if given is None or wanted is None:
         return False
     tolerance = 1e-6 * abs(wanted[0]) if wanted[0] else 1e-9
+    if gold.strip().lstrip("-").isdigit():
+        tolerance = min(tolerance, 0.01)
     if wanted[1] > given[1] >= 2:
         tolerance = max(tolerance, 0.5000001 * 10.0 ** -given[1])
     return abs(given[0] - wanted[0]) <= tolerance

@@ -9,12 +9,12 @@ import gymnasium as gym
 
 
 class UnicodeText(gym.spaces.Text):
-    """Any Unicode text without lone surrogates, up to `max_length` characters, the empty text included.
+    r"""Any Unicode text without lone surrogates, up to `max_length` characters, the empty text included.
 
     Gymnasium's `Text` accepts only a listed character set, and listing all of Unicode costs seconds to build.
     `sample` draws printable ASCII; flattening is limited to it too.
 
-    >>> "你好 🎉" in UnicodeText(10), "\\ud800" in UnicodeText(10)
+    >>> "你好 🎉" in UnicodeText(10), "\ud800" in UnicodeText(10)
     (True, False)
     """
 

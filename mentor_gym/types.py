@@ -82,8 +82,7 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     meta: dict[str, Any] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(msgspec.Struct, frozen=True):
     """A parsed tool call.
 
     Attributes:
@@ -97,8 +96,7 @@ class ToolCall:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(msgspec.Struct, frozen=True):
     """The outcome of one call.
 
     Attributes:
@@ -112,8 +110,7 @@ class ToolResult:
     error: CallError | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(msgspec.Struct, frozen=True):
     """One assistant turn, parsed.
 
     Calls win over an answer: when there are calls, `answer` is None. `error` is set only when there are
@@ -130,8 +127,7 @@ class Action:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(msgspec.Struct, frozen=True):
     """One assistant turn and what came of it.
 
     Attributes:

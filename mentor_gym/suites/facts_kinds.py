@@ -67,7 +67,7 @@ GROUPS = {
     ("airports", "country"): ("in country {}", "located in {}"),
     ("countries", "region"): ("of region {}", "lying in {}"),
     ("countries", "subregion"): ("of subregion {}", "belonging to {}"),
-    ("countries", "neighbours"): ("with {} neighbours", "that have {} bordering states"),
+    ("countries", "neighbours"): ("with a neighbour count of {}", "whose number of bordering states is {}"),
 }
 # Fields by whose value one row may be described, in the same form.
 DESCRIPTIONS = {

@@ -232,6 +232,7 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
 
 
 def draw_numbers(kind: Kind, rng: random.Random) -> dict[str, Any] | None:
+    """Draw a kind's numbers; None when they do not meet its condition."""
     numbers: dict[str, Any] = {}
     for name, (low, high, *decimals) in kind.draw.items():
         value = rng.randint(low, high)

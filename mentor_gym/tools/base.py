@@ -38,6 +38,9 @@ class Tool:
         description: What it does, for the prompt; the first sentence must stand by itself.
         parameters: JSON schema of the arguments; `additionalProperties` is set to false.
         max_output_chars: Longer results are cut, with a fixed mark.
+
+    Attributes:
+        schema: The OpenAI function schema; shared by every prompt that shows the tool, so not to be changed.
     """
 
     __slots__ = (
@@ -48,6 +51,7 @@ class Tool:
         "max_output_chars",
         "name",
         "parameters",
+        "schema",
     )
 
     def __init__(
@@ -65,6 +69,8 @@ class Tool:
         self.description = description
         self.parameters = {**parameters, "type": "object", "additionalProperties": False}
         self.max_output_chars = max_output_chars
+        function_schema = {"name": name, "description": description, "parameters": self.parameters}
+        self.schema: dict[str, Any] = {"type": "function", "function": function_schema}
         self._validator = jsonschema_rs.validator_for(self.parameters)
         self._is_valid = self._validator.is_valid
 
@@ -114,12 +120,6 @@ class Tool:
             properties[parameter.name] = schema
         parameters = {"type": "object", "properties": properties, "required": required}
         return cls(function, name, description, parameters)
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """The OpenAI function schema."""
-        function = {"name": self.name, "description": self.description, "parameters": self.parameters}
-        return {"type": "function", "function": function}
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """Validate the arguments, run the function and write its result. Never raises."""

@@ -1,0 +1,61 @@
+# Every target sets up what it needs: the first one makes .venv, later ones start at once.
+# PYTHON chooses the interpreter (3.11 or newer), ARGS is passed on: make demo ARGS=--quick
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Small models on few cores: threads of torch and of pytest's workers only get in each other's way.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help venv demo test test-slow lint bench data clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo       train every arm, compare them, write runs/demo/report.html (ARGS=--quick: 2 minutes)"
+	@echo "make test       lint, types, tests and doctests"
+	@echo "make test-slow  the tests that train models, minutes long"
+	@echo "make lint       ruff, mypy and codespell"
+	@echo "make bench      CPU time of an environment step and other benchmarks"
+	@echo "make data       generate the task rows in envs_data anew and check them"
+	@echo "make venv       only make .venv"
+	@echo "make clean      remove caches and build folders; .venv and runs stay"
+
+venv: $(STAMP)
+
+# torch first and by itself, at the tested version: no other package may choose it.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "error: $(PYTHON) is missing or older than 3.11; choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
+		exit 2; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/mentor-gym demo $(ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell mentor_gym agents envs_data tests README.md CHANGELOG.md Makefile
+
+test: lint
+	$(BIN)/python -m pytest --doctest-modules -n 2 mentor_gym agents tests $(ARGS)
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow tests $(ARGS)
+
+bench: $(STAMP)
+	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
+
+data: $(STAMP)
+	$(BIN)/mentor-gym data rebuild --out envs_data $(ARGS)
+	$(BIN)/mentor-gym data verify envs_data
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find mentor_gym agents envs_data tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,186 @@
+"""Training configuration: one flat, typed dataclass, read from YAML with `key=value` overrides."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+CONFIGS = Path(__file__).parent / "configs"
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be used; the message names the file, the key and what was expected."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that a training run depends on."""
+
+    algorithm: Literal["sft", "grpo"] = "grpo"  # the learner
+    model: str = "tiny"  # "tiny", a model folder, or a Hugging Face id
+    suite: str = "math"  # suite's name, or the path of a suite.yaml
+    split: str = "train"  # split that tasks are drawn from
+    reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
+    dense: bool = False  # pay every turn instead of at the end; the return is the same
+    prompt: Literal["compact", "full"] = (
+        "compact"  # "full" explains the format, for models that were not trained on it
+    )
+    max_turns: int = 8  # assistant turns of an episode
+    max_new_tokens: int = 64  # tokens of a turn
+    max_context: int = 1024  # tokens of a conversation
+    max_live: int = 96  # episodes that run at the same time
+    temperature: float = 1.0  # of sampling, and of the log-probabilities trained on
+    steps: int = 60  # training steps
+    tasks_per_step: int = 6  # tasks of a step
+    group_size: int = 16  # episodes of a task; sft has one trace of each
+    learning_rate: float = 3e-4  # constant after the warm-up
+    warmup_steps: int = 0  # steps of linear warm-up
+    kl_coef: float = 0.1  # weight of the penalty for leaving the starting model
+    clip_range: float = 0.2  # how far a token's probability ratio may move
+    max_grad_norm: float = 1.0  # gradient clipping; 0 for none
+    epochs: int = 1  # optimiser steps on the same episodes
+    aggregation: Literal["token", "sequence", "constant"] = "token"  # how tokens are averaged
+    group_std: bool = True  # divide advantages by the group's standard deviation
+    max_batch_tokens: int = 16_384  # padded tokens of one forward pass
+    seed: int = 0  # of task order and sampling
+    eval_every: int = 20  # steps between evaluations; 0 for none
+    eval_split: str = "valid"  # split that is evaluated, greedily
+    eval_tasks: int = 100  # tasks of an evaluation; 0 for all
+    save_every: int = 20  # steps between checkpoints; 0 for none
+    keep_checkpoints: int = 2  # how many of the newest stay
+    output: str = "runs/train"  # folder of the run
+    threads: int = 1  # torch threads; more only help when the machine is idle
+    device: str = "cpu"  # where the model runs
+
+    def __post_init__(self) -> None:
+        """Check what types alone do not say.
+
+        Raises:
+            ConfigError: A value is out of range.
+        """
+        for name in ("max_turns", "max_new_tokens", "max_context", "max_live", "steps", "tasks_per_step"):
+            _check(name, getattr(self, name), 1)
+        for name in ("group_size", "epochs", "max_batch_tokens", "keep_checkpoints", "threads"):
+            _check(name, getattr(self, name), 1)
+        for name in ("warmup_steps", "kl_coef", "max_grad_norm", "learning_rate", "eval_every"):
+            _check(name, getattr(self, name), 0)
+        for name in ("eval_tasks", "save_every", "temperature"):
+            _check(name, getattr(self, name), 0)
+        if self.algorithm == "grpo":
+            _check("group_size", self.group_size, 2)
+            # Nothing is explored at temperature 0: every episode of a group would be the same.
+            if self.temperature <= 0:
+                raise ConfigError(f"temperature: must be more than 0, got {self.temperature}")
+        if not 0 < self.clip_range < 1:
+            raise ConfigError(f"clip_range: must be between 0 and 1, got {self.clip_range}")
+
+
+def _check(name: str, value: float, least: int) -> None:
+    # Not `value < least`, which NaN would pass.
+    if not value >= least:
+        raise ConfigError(f"{name}: must be at least {least}, got {value}")
+
+
+def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
+    """Read a configuration.
+
+    Args:
+        path: A YAML file, or the name of a shipped one (`"grpo-mentor"`); None for the defaults.
+        overrides: `key=value` texts, the value in YAML; they win over the file.
+
+    Raises:
+        ConfigError: The file cannot be read, or a key or value does not fit.
+
+    >>> load_config("grpo-sparse", ["steps=10", "learning_rate=1e-4"]).steps
+    10
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        source = _find(path)
+        for key, value in _read(source).items():
+            values[key] = _convert(key, value, str(source))
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals:
+            raise ConfigError(f"override {override!r}: expected key=value")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"override {override!r}: not YAML: {' '.join(str(error).split())}") from None
+        values[key.strip()] = _convert(key.strip(), value, f"override {override!r}")
+    try:
+        return TrainConfig(**values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from None
+
+
+def _find(path: str | Path) -> Path:
+    source = Path(path)
+    if source.is_file():
+        return source
+    shipped = CONFIGS / f"{path}.yaml"
+    if shipped.is_file():
+        return shipped
+    names = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "demo")
+    near = difflib.get_close_matches(source.stem, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    raise ConfigError(f"{path}: no such file, and no shipped configuration ({', '.join(names)}){hint}")
+
+
+def _read(source: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(source.read_text())
+    except OSError as error:
+        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ConfigError(f"{source}: expected key: value lines")
+    return content
+
+
+def _convert(key: Any, value: Any, where: str) -> Any:
+    """Check a value against its field's type; the only conversions are from int, and from `1e-4`, to float."""
+    fields = _field_types()
+    if key not in fields:
+        near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(fields)}"
+        raise ConfigError(f"{where}: unknown key {key!r}{hint}")
+    expected = fields[key]
+    if expected is Any:
+        if isinstance(value, str | dict):
+            return value
+        raise ConfigError(f"{where}: {key}: expected a name or a mapping, got {value!r}")
+    if typing.get_origin(expected) is Literal:
+        choices = typing.get_args(expected)
+        if value in choices:
+            return value
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ConfigError(f"{where}: {key}: expected one of {', '.join(choices)}, got {value!r}{hint}")
+    if expected is float and type(value) is int:
+        return float(value)
+    if expected is float and isinstance(value, str):
+        # YAML 1.1 takes 1e-4, which has no point, for text.
+        with contextlib.suppress(ValueError):
+            value = float(value)
+    # type(), because True is an int.
+    if type(value) is not expected:
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise ConfigError(f"{where}: {key}: expected {names[expected]}, got {value!r}")
+    return value
+
+
+def _field_types() -> dict[str, Any]:
+    hints = typing.get_type_hints(TrainConfig)
+    return {field.name: hints[field.name] for field in dataclasses.fields(TrainConfig)}

@@ -1,0 +1,260 @@
+"""Rollouts: episodes of given tasks, played by an agent in lock-step batches, as trajectories.
+
+Episodes start together in waves of at most `max_live`, and a wave is played to its end before the next begins.
+Refilling each free slot at once would keep the batch full, but a language model serves a wave better: the
+episodes of one group share their prompt, which is then prefilled once, and no cache has rows of unequal age.
+
+Left out: choosing tasks (`agents.train`), and tensors (`agents.trajectory`).
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, cast
+
+import gymnasium as gym
+
+import mentor_gym  # noqa: F401  (registers the environment ids)
+from agents.base import Agent, AgentError, Completion, Observation
+from agents.conversation import Conversation
+from agents.trajectory import Trajectory
+from mentor_gym.env import MentorToolEnv
+from mentor_gym.types import StopReason
+
+# One count for the whole process: two rollouts that share an agent must never give it the same episode number.
+_EPISODE_NUMBERS = itertools.count()
+
+
+@dataclass(slots=True)
+class _Episode:
+    """An episode while it is played.
+
+    Attributes:
+        position: Where its trajectory stands in the result.
+        env: Its environment, taken from the pool.
+        observation: What the agent sees next.
+        conversation: The tokens so far; stays empty for agents without tokens.
+        rewards: One reward per token of the conversation.
+        turn_rewards: One reward per turn.
+        last_action: Index of the last sampled token; None before the first.
+        info: The environment's last info.
+    """
+
+    position: int
+    env: gym.Env[str, str]
+    observation: Observation
+    conversation: Conversation = field(default_factory=Conversation)
+    rewards: list[float] = field(default_factory=list)
+    turn_rewards: list[float] = field(default_factory=list)
+    last_action: int | None = None
+    info: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def base(self) -> MentorToolEnv:
+        return cast(MentorToolEnv, self.env.unwrapped)
+
+
+class Rollout:
+    """A pool of environments in which an agent plays episodes of named tasks.
+
+    The environments are made once and used again. A `Rollout` is a context manager; leaving it closes them.
+
+    Args:
+        env_kwargs: Arguments of `gym.make("MentorTool-v0", ...)`.
+        max_live: How many episodes may run at the same time.
+
+    Raises:
+        ValueError: An argument is out of range or names nothing.
+
+    Example:
+        >>> from agents.rollout import Rollout
+        >>> from agents.scripted import TeacherAgent
+        >>> with Rollout({"suite": "math", "split": "valid"}) as rollout:
+        ...     trajectories = rollout.run(TeacherAgent(), rollout.task_ids[:3])
+        >>> [trajectory.is_success for trajectory in trajectories]
+        [True, True, True]
+    """
+
+    def __init__(self, env_kwargs: Mapping[str, Any], max_live: int = 64) -> None:
+        if not isinstance(max_live, int) or max_live < 1:
+            raise ValueError(f"max_live must be a whole number of at least 1, got {max_live!r}")
+        self.env_kwargs = dict(env_kwargs)
+        self.max_live = max_live
+        self._pool: list[gym.Env[str, str]] = []
+        # Made at once, so that a wrong argument is reported here and not in the middle of a run.
+        base = cast(MentorToolEnv, self._env(0).unwrapped)
+        self._task_ids = base.tasks.ids
+        self._known = frozenset(self._task_ids)
+        self._where = f"split {base.split!r} of suite {self.env_kwargs.get('suite', 'math')!r}"
+
+    @property
+    def task_ids(self) -> list[str]:
+        """The ids of the split's tasks, in file order."""
+        return list(self._task_ids)
+
+    def run(self, agent: Agent, task_ids: Sequence[str], seed: int | None = None) -> list[Trajectory]:
+        """Play one episode of each task; an id may stand more than once, which makes a group.
+
+        Every episode gets a number that is unique in this process. An agent with `privileged = True` is shown
+        the tasks, and its trajectories have the source `"teacher"`. An agent with a method `forget(episode)` is
+        told when an episode has ended, also when the run fails.
+
+        Args:
+            agent: Writes the turns, for all live episodes at once.
+            task_ids: The tasks to play.
+            seed: Seeds the environments, the n-th episode with `seed + n`; None leaves their generators alone.
+
+        Returns:
+            The trajectories, in the order of `task_ids`.
+
+        Raises:
+            ValueError: An id is not in the split.
+            AgentError: The agent did not return one well-formed `Completion` per observation.
+        """
+        for task_id in task_ids:
+            if task_id not in self._known:
+                near = difflib.get_close_matches(str(task_id), self._task_ids, n=1)
+                hint = f"; the nearest is {near[0]!r}" if near else ""
+                raise ValueError(f"no task {task_id!r} in {self._where}{hint}")
+        trajectories: list[Trajectory] = []
+        for start in range(0, len(task_ids), self.max_live):
+            wave = task_ids[start : start + self.max_live]
+            seeds = [None if seed is None else seed + start + offset for offset in range(len(wave))]
+            trajectories += self._play(agent, wave, seeds)
+        return trajectories
+
+    def close(self) -> None:
+        """Close the environments. May be called twice; a later `run` makes new ones."""
+        while self._pool:
+            self._pool.pop().close()
+
+    def __enter__(self) -> Rollout:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _env(self, position: int) -> gym.Env[str, str]:
+        """Return an environment of the pool, making it on first use."""
+        while len(self._pool) <= position:
+            # The passive checker is for environments under test; it would check every one of the pool again.
+            self._pool.append(gym.make("MentorTool-v0", disable_env_checker=True, **self.env_kwargs))
+        return self._pool[position]
+
+    def _play(self, agent: Agent, task_ids: Sequence[str], seeds: Sequence[int | None]) -> list[Trajectory]:
+        """Play one wave to its end."""
+        privileged = bool(getattr(agent, "privileged", False))
+        finished: dict[int, Trajectory] = {}
+        live: list[_Episode] = []
+        try:
+            for position, (task_id, seed) in enumerate(zip(task_ids, seeds)):
+                env = self._env(position)
+                text, info = env.reset(seed=seed, options={"task_id": task_id})
+                task = cast(MentorToolEnv, env.unwrapped).task if privileged else None
+                observation = Observation(text, info["messages"], next(_EPISODE_NUMBERS), info["turn"], task)
+                live.append(_Episode(position, env, observation))
+            while live:
+                completions = agent.act([episode.observation for episode in live])
+                # All are checked before any is played, so that an error never leaves half a batch stepped.
+                _check_batch(agent, live, completions)
+                running = []
+                for episode, completion in zip(live, completions):
+                    if _step(episode, completion):
+                        finished[episode.position] = _finish(episode, "teacher" if privileged else "policy")
+                        _forget(agent, episode)
+                    else:
+                        running.append(episode)
+                live = running
+        finally:
+            # After a failure: nothing is left of the episodes that were cut short, here or in the agent.
+            for episode in live:
+                episode.base.close()
+                _forget(agent, episode)
+        return [finished[position] for position in range(len(task_ids))]
+
+
+def _step(episode: _Episode, completion: Completion) -> bool:
+    """Record a completion and play it; returns whether the episode has ended."""
+    conversation = episode.conversation
+    if completion.token_ids is not None:
+        conversation.extend_observation(completion.prompt_ids or [])
+        if completion.token_ids:
+            conversation.extend_action(completion.token_ids, completion.logprobs)
+            episode.last_action = len(conversation.token_ids) - 1
+        episode.rewards += [0.0] * (len(conversation.token_ids) - len(episode.rewards))
+    if completion.cut_off:
+        episode.base.mark_cut_off()
+    text, reward, terminated, truncated, episode.info = episode.env.step(completion.text)
+    episode.turn_rewards.append(float(reward))
+    if episode.last_action is not None:
+        # A turn without any token (no room left in the context) pays on the last token there is, so that the
+        # tokens' rewards always sum to the return.
+        episode.rewards[episode.last_action] += float(reward)
+    before = episode.observation
+    episode.observation = Observation(
+        text, episode.info["messages"], before.episode, episode.info["turn"], before.task
+    )
+    return terminated or truncated
+
+
+def _finish(episode: _Episode, source: str) -> Trajectory:
+    transcript = episode.base.transcript
+    assert transcript is not None
+    return Trajectory(
+        task_id=transcript.task.id,
+        source=source,
+        token_ids=episode.conversation.token_ids,
+        action_mask=episode.conversation.action_mask,
+        logprobs=episode.conversation.logprobs,
+        rewards=episode.rewards,
+        reward_terms=episode.info.get("reward_terms", {}),
+        is_success=episode.info["is_success"],
+        stop_reason=StopReason(episode.info["stop_reason"]),
+        turn_rewards=episode.turn_rewards,
+        transcript=transcript,
+    )
+
+
+def _forget(agent: Agent, episode: _Episode) -> None:
+    forget = getattr(agent, "forget", None)
+    if forget is not None:
+        forget(episode.observation.episode)
+
+
+def _check_batch(agent: Agent, live: Sequence[_Episode], completions: Any) -> None:
+    name = f"{type(agent).__name__}.act"
+    if not isinstance(completions, list | tuple):
+        raise AgentError(f"{name} must return a list of Completion, got {type(completions).__name__}")
+    if len(completions) != len(live):
+        raise AgentError(f"{name} returned {len(completions)} completions for {len(live)} observations")
+    for episode, completion in zip(live, completions):
+        problem = _completion_problem(episode, completion)
+        if problem:
+            where = f"task {episode.base.task.id!r}, turn {episode.observation.turn}"
+            raise AgentError(f"{name}: {where}: {problem}")
+
+
+def _completion_problem(episode: _Episode, completion: Any) -> str | None:
+    if not isinstance(completion, Completion):
+        return f"expected a Completion, got {type(completion).__name__}"
+    if not isinstance(completion.text, str):
+        return f"Completion.text must be str, got {type(completion.text).__name__}"
+    tokens = completion.token_ids
+    if tokens is None:
+        return "earlier turns had token_ids, this one has none" if episode.conversation.token_ids else None
+    if episode.turn_rewards and not episode.conversation.token_ids:
+        return "earlier turns had no token_ids, this one has"
+    if completion.prompt_ids is None:
+        return "a Completion with token_ids needs prompt_ids too"
+    # Nobody samples a teacher's tokens; a policy's are of no use to a learner without their log-probabilities.
+    if completion.logprobs is None:
+        return None if episode.observation.task is not None else "a Completion with token_ids needs logprobs too"
+    if len(tokens) != len(completion.logprobs):
+        return f"{len(tokens)} token_ids but {len(completion.logprobs)} logprobs"
+    return None

@@ -1,0 +1,86 @@
+"""Configurations: typed, strict, and with errors that say where and what."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from agents.config import CONFIGS, ConfigError, TrainConfig, load_config
+from mentor_gym.rewards import make_reward
+
+SHIPPED = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "demo")
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configurations_load(name):
+    make_reward(load_config(name).reward)
+
+
+def test_the_arms_differ_in_their_reward_alone():
+    arms = [dataclasses.asdict(load_config(f"grpo-{reward}")) for reward in ("sparse", "mentor", "strict")]
+    assert [arm.pop("reward") for arm in arms] == ["sparse", "mentor", "strict"]
+    assert len({arm.pop("output") for arm in arms}) == 3
+    assert arms[0] == arms[1] == arms[2]
+
+
+def test_overrides_win_over_the_file(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 7\nlearning_rate: 1e-4\nreward: {name: mentor, matcher: any}\n")
+    config = load_config(path, ["steps=9", "kl_coef=0", "output=runs/x", "dense=true"])
+    assert (config.steps, config.learning_rate, config.kl_coef) == (9, 1e-4, 0.0)
+    assert config.reward == {"name": "mentor", "matcher": "any"}
+    assert config.dense is True
+    assert load_config() == TrainConfig()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("stepz: 3", "unknown key 'stepz'; did you mean 'steps'?"),
+        ("steps: two", "steps: expected a whole number, got 'two'"),
+        ("steps: true", "steps: expected a whole number, got True"),
+        ("steps: 1.5", "steps: expected a whole number, got 1.5"),
+        ("dense: 1", "dense: expected true or false, got 1"),
+        ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
+        ("algorithm: gpro", "algorithm: expected one of sft, grpo, got 'gpro'; did you mean 'grpo'?"),
+        ("reward: 3", "reward: expected a name or a mapping, got 3"),
+        ("suite: 3", "suite: expected text, got 3"),
+        ("steps: 0", "steps: must be at least 1, got 0"),
+        ("learning_rate: .nan", "learning_rate: must be at least 0, got nan"),
+        ("group_size: 1", "group_size: must be at least 2, got 1"),
+        ("temperature: 0", "temperature: must be more than 0, got 0.0"),
+        ("clip_range: 1", "clip_range: must be between 0 and 1, got 1.0"),
+        ("- steps", "expected key: value lines"),
+        ("steps: [", "not YAML"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_file_and_key(tmp_path, line, message):
+    path = tmp_path / "mine.yaml"
+    path.write_text(line + "\n")
+    with pytest.raises(ConfigError) as raised:
+        load_config(path)
+    assert str(raised.value).startswith(f"{path}: ")
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stepz=3", "override 'stepz=3': unknown key 'stepz'; did you mean 'steps'?"),
+        ("steps", "override 'steps': expected key=value"),
+        ("steps=many", "steps: expected a whole number, got 'many'"),
+    ],
+)
+def test_wrong_overrides_are_refused(override, message):
+    with pytest.raises(ConfigError) as raised:
+        load_config("smoke", [override])
+    assert message in str(raised.value)
+
+
+def test_a_missing_file_names_the_nearest_shipped_one(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean 'grpo-mentor'"):
+        load_config("grpo-mentr")
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(tmp_path / "none.yaml")

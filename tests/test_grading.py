@@ -1,0 +1,147 @@
+"""Answer checkers: right answers in many spellings, wrong ones in none, and no exception ever."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mentor_gym.grading import GRADERS, grade, grade_number, grader_problem, parse_number
+
+NUMBER = {"kind": "number"}
+TEXT = {"kind": "text", "aliases": ["NYC"]}
+SET = {"kind": "set"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("42", "42", True),
+        ("42.0", "42", True),
+        (" 42. ", "42", True),
+        ("+42", "42", True),
+        ("-42", "42", False),
+        ("−42", "-42", True),
+        ("1,234,567", "1234567", True),
+        ("1,2", "12", False),
+        ("$12.50", "12.5", True),
+        ("12.5%", "12.5", True),
+        ("4.2e1", "42", True),
+        ("1/2", "0.5", True),
+        (r"\frac{1}{2}", "0.5", True),
+        (r"-\dfrac{1}{2}", "-0.5", True),
+        ("1/0", "1", False),
+        ("3.33", "3.3333333333", True),
+        ("3.34", "3.3333333333", False),
+        ("3.3", "3.3333333333", False),
+        ("3", "3.3333333333", False),
+        ("0", "0", True),
+        ("-0.0", "0", True),
+        ("0.001", "0", False),
+        ("5000211.0", "5000211", True),
+        ("5000212", "5000211", False),
+        ("5000211.5", "5000211", False),
+        ("-5000212", "-5000211", False),
+        ("1000000.4", "1000000.5", True),
+        ("1000002.5", "1000000.5", False),
+        ("42 43", "42", False),
+        ("forty-two", "42", False),
+        ("42 or 43", "42", False),
+        ("", "0", False),
+        ("nan", "nan", False),
+        ("inf", "inf", False),
+        ("1e999", "1e999", False),
+        ("1e999", "5", False),
+        ("9" * 101, "9" * 101, False),
+    ],
+)
+def test_numbers(answer: str, gold: str, expected: bool) -> None:
+    assert grade(answer, gold, NUMBER) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("New York", True),
+        ("the  new york!", True),
+        ("NEW YORK.", True),
+        ("nyc", True),
+        ("York", False),
+        ("New York City", False),
+        ("", False),
+        ("!!!", False),
+        ("the", False),
+    ],
+)
+def test_texts(answer: str, expected: bool) -> None:
+    assert grade(answer, "New York", TEXT) is expected
+
+
+@pytest.mark.parametrize(("answer", "gold"), [("35", "3.5"), ("5", "-5"), ("3.5", "-3.5"), ("a1", "b1")])
+def test_numbers_inside_texts_keep_points_and_signs(answer: str, gold: str) -> None:
+    assert not grade(answer, gold, {"kind": "text"})
+    assert grade(f"{gold}.", gold, {"kind": "text"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ("Paris, Lyon", True),
+        ("lyon,paris", True),
+        ("Paris, Lyon, ", True),
+        ("Paris", False),
+        ("Paris, Paris, Lyon", False),
+        ("Paris, Lyon, Nice", False),
+        ("Paris; Lyon", False),
+        ("", False),
+        (",", False),
+    ],
+)
+def test_sets(answer: str, expected: bool) -> None:
+    assert grade(answer, "Paris, Lyon", SET) is expected
+
+
+def test_sets_take_a_separator() -> None:
+    assert grade("Lyon; Paris", "Paris; Lyon", {"kind": "set", "separator": ";"})
+
+
+@given(st.text(max_size=200) | st.from_regex(r"[-+$.,/\d\\frac{}eE%]{0,40}"), st.sampled_from([NUMBER, TEXT, SET]))
+def test_graders_are_total(answer: str, grader: dict[str, Any]) -> None:
+    assert grade(answer, "12.5", grader) in (True, False)
+
+
+@given(st.floats(-1e12, 1e12).filter(lambda x: x == 0 or abs(x) > 1e-6))
+def test_a_number_is_its_own_answer(value: float) -> None:
+    gold = repr(value)
+    assert grade_number(gold, gold)
+    assert not grade_number(repr(value + 1 + abs(value) * 1e-3), gold)
+
+
+def test_parse_number_counts_decimals() -> None:
+    assert parse_number("1.50") == (1.5, 2)
+    assert parse_number("15") == (15.0, 0)
+    assert parse_number("x") is None
+
+
+@pytest.mark.parametrize(
+    ("grader", "words"),
+    [
+        ({}, "grader.kind"),
+        ({"kind": "numbr"}, "number, text, set"),
+        ({"kind": ["number"]}, "grader.kind"),
+        ({"kind": "number", "tolerance": 1}, "grader.tolerance"),
+        ({"kind": "text", "aliases": "NYC"}, "list of texts"),
+        ({"kind": "text", "aliases": [1]}, "list of texts"),
+        ({"kind": "set", "separator": ""}, "not empty"),
+        ({"kind": "set", "separator": 3}, "not empty"),
+    ],
+)
+def test_broken_graders_are_named(grader: dict[str, Any], words: str) -> None:
+    assert words in (grader_problem(grader) or "")
+
+
+def test_every_grader_is_covered_here() -> None:
+    assert {grader["kind"] for grader in (NUMBER, TEXT, SET)} == set(GRADERS)
+    assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET))

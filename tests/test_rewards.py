@@ -1,0 +1,265 @@
+"""Rewards against numbers worked out by hand, on transcripts that were really played."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from conftest import answer, call, play
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import mentor_gym
+from mentor_gym.rewards import PRESETS, make_reward
+from mentor_gym.rewards.matching import MATCHERS, canonical, student_calls, teacher_calls
+from mentor_gym.types import Transcript
+
+POWER, MULTIPLY, ADD = call("power", base=3, exponent=2), call("multiply", a=2, b=9), call("add", a=1, b=2)
+UNKNOWN, MALFORMED = call("subtract", a=1, b=2), "<tool_call>{</tool_call>"
+RIGHT, WRONG = answer(18), answer(17)
+
+# The known answers of the reward's specification: turns, and what mentor, any, notool, f1 and sparse pay.
+COLUMNS = ("mentor", "mentor-any", "mentor-notool", "mentor-f1", "sparse")
+TABLE = {
+    "repeated, correct": ([MULTIPLY, POWER, MULTIPLY, RIGHT], (1.1, 1.0, 0.8, 1.1, 1.0)),
+    "one of two, correct": ([MULTIPLY, RIGHT], (0.8, 1.0, 0.8, 1.0, 1.0)),
+    "both, wrong": ([POWER, MULTIPLY, WRONG], (0.16, 0.06, 0.1, 0.16, 0.1)),
+    "one and an unknown, wrong": ([MULTIPLY, UNKNOWN, WRONG], (0.0, 0.06, 0.0, 0.04, 0.1)),
+    "no call, correct": ([RIGHT], (0.8, 0.7, 0.8, 0.8, 1.0)),
+    "one too many, correct": ([POWER, MULTIPLY, ADD, RIGHT], (0.8, 1.0, 0.8, 1.04, 1.0)),
+    # Beyond the table, from the formulas.
+    "both in one turn, correct": ([POWER + MULTIPLY, RIGHT], (1.1, 1.0, 0.8, 1.1, 1.0)),
+    "both and an unknown, correct": ([POWER, MULTIPLY, UNKNOWN, RIGHT], (1.0, 1.0, 0.7, 1.0, 1.0)),
+    "both and a malformed one, correct": ([POWER, MALFORMED, MULTIPLY, RIGHT], (1.1, 1.0, 0.8, 1.1, 1.0)),
+    "bad arguments count as calls": ([call("power"), call("multiply"), RIGHT], (1.1, 1.0, 0.8, 1.1, 1.0)),
+    "no call, wrong": ([WRONG], (0.1, 0.0, 0.1, 0.1, 0.1)),
+    "no answer": ([POWER, MULTIPLY, "well"], (0.1, 0.1, 0.1, 0.1, 0.1)),
+    "empty answer": ([POWER, MULTIPLY, "<answer>  </answer>"], (0.1, 0.1, 0.1, 0.1, 0.1)),
+    "turn limit": ([POWER, MULTIPLY] * 2, (0.0, 0.0, 0.0, 0.0, 0.0)),
+}
+
+
+def transcript_of(suite: str, turns: list[str], task_id: str = "both") -> Transcript:
+    """Play turns on the bare environment, at most four, and return what it recorded."""
+    environment = mentor_gym.MentorToolEnv(suite, max_turns=4)
+    play(environment, turns, task_id)
+    return environment.transcript
+
+
+def pay(reward: Any, transcript: Transcript) -> float:
+    """Return the sum of a reward's terms."""
+    return math.fsum(make_reward(reward)(transcript).values())
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_known_answers(suite: str, case: str) -> None:
+    turns, expected = TABLE[case]
+    transcript = transcript_of(suite, turns)
+    assert transcript.stop_reason is not None
+    for name, value in zip(COLUMNS, expected):
+        assert pay(name, transcript) == pytest.approx(value, abs=1e-12), name
+
+
+@pytest.mark.parametrize("case", TABLE)
+def test_through_the_environment_the_same_is_paid(suite: str, case: str) -> None:
+    turns, expected = TABLE[case]
+    for name, value in zip(COLUMNS, expected):
+        environment = gym.make("MentorTool-v0", suite=suite, max_turns=4, reward=name)
+        end = play(environment, turns)
+        assert end["rewards"][:-1] == [0.0] * (len(turns) - 1)
+        assert end["reward"] == pytest.approx(value, abs=1e-12)
+        assert sum(end["info"]["reward_terms"].values()) == pytest.approx(value, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("matcher", "share"),
+    [("none", 0), ("any", 1), ("f1", 1), ("set", 1), ("multiset", 0), ("ordered_names", 0), ("ordered_calls", 0)],
+)
+def test_the_ladder_on_a_repeated_call(suite: str, matcher: str, share: float) -> None:
+    transcript = transcript_of(suite, [MULTIPLY, POWER, MULTIPLY, RIGHT])
+    terms = make_reward({"name": "mentor", "matcher": matcher})(transcript)
+    assert terms == pytest.approx({"outcome": 0.7, "alignment": 0.3 * share, "validity": 0.1, "floor": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("turns", "matched"),
+    [
+        ([POWER, MULTIPLY], {"any", "f1", "set", "multiset", "ordered_names", "ordered_calls"}),
+        ([MULTIPLY, POWER], {"any", "f1", "set", "multiset"}),
+        ([call("power", base=1, exponent=1), MULTIPLY], {"any", "f1", "set", "multiset", "ordered_names"}),
+        (
+            [call("power", exponent=2.0, base=3), MULTIPLY],
+            {"any", "f1", "set", "multiset", "ordered_names", "ordered_calls"},
+        ),
+        ([POWER], {"any"}),
+        ([ADD], set()),
+        ([], set()),
+    ],
+)
+def test_each_rung_of_the_ladder(suite: str, turns: list[str], matched: set[str]) -> None:
+    transcript = transcript_of(suite, [*turns, RIGHT])
+    student, wanted = student_calls(transcript), teacher_calls(transcript.task)
+    assert {name for name, match in MATCHERS.items() if match(student, wanted) == 1.0} == matched
+
+
+def test_strict_pays_only_the_teacher_s_very_calls(suite: str) -> None:
+    assert pay("strict", transcript_of(suite, [POWER, MULTIPLY, RIGHT])) == pytest.approx(1.1)
+    assert pay("strict", transcript_of(suite, [MULTIPLY, POWER, RIGHT])) == pytest.approx(0.8)
+
+
+FIXED = {"name": "mentor", "fix_quirks": True}
+
+
+@pytest.mark.parametrize(
+    ("turns", "task_id", "released", "fixed"),
+    [
+        ([MALFORMED, POWER, MULTIPLY, RIGHT], "both", 1.1, 1.0),  # 1: malformed calls
+        ([RIGHT], "both", 0.8, 0.7),  # 2: validity without a call
+        ([WRONG], "both", 0.1, 0.0),
+        (["well"], "both", 0.1, 0.0),  # 3: no answer beats a wrong one
+        ([UNKNOWN, WRONG], "both", 0.0, 0.0),
+        ([RIGHT], "direct", 0.1, 1.0),  # 4: a teacher without tools
+        ([WRONG], "direct", 0.1, 0.06),
+        ([ADD, RIGHT], "direct", 0.1, 0.8),
+        (["well"], "direct", 0.1, 0.0),
+        ([POWER, MULTIPLY, RIGHT], "both", 1.1, 1.1),  # what no quirk touches
+        ([POWER, MULTIPLY, WRONG], "both", 0.16, 0.16),
+        ([ADD] * 4, "both", 0.0, 0.0),
+        ([ADD] * 4, "direct", 0.0, 0.0),
+    ],
+)
+def test_quirks_and_their_repair(
+    suite: str, turns: list[str], task_id: str, released: float, fixed: float
+) -> None:
+    transcript = transcript_of(suite, turns, task_id)
+    assert pay("mentor", transcript) == pytest.approx(released, abs=1e-12)
+    assert pay(FIXED, transcript) == pytest.approx(fixed, abs=1e-12)
+
+
+def test_cut_off_by_the_agent_pays_nothing(suite: str) -> None:
+    for name in PRESETS:
+        environment = gym.make("MentorTool-v0", suite=suite, reward=name)
+        environment.reset(options={"task_id": "both"})
+        environment.step(POWER)
+        environment.unwrapped.mark_cut_off()  # type: ignore[attr-defined]
+        assert environment.step(MULTIPLY + RIGHT)[1:4] == (0.0, False, True)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_unfinished_transcripts_have_a_reward(suite: str, name: str) -> None:
+    reward = make_reward(name)
+    environment = mentor_gym.MentorToolEnv(suite)
+    environment.reset(options={"task_id": "both"})
+    keys = set(reward(environment.transcript))
+    for turn in (POWER, MULTIPLY, "<answer>", UNKNOWN, MALFORMED):
+        environment.step(turn)
+        terms = reward(environment.transcript)
+        assert set(terms) == keys
+        assert all(math.isfinite(value) for value in terms.values())
+    environment.reset(options={"task_id": "both"})
+    environment.step(POWER)
+    environment.step(MULTIPLY)
+    expected = {"sparse": 0.0, "mentor": 0.16, "mentor-any": 0.06, "mentor-notool": 0.1, "mentor-f1": 0.16}
+    assert pay(name, environment.transcript) == pytest.approx({**expected, "strict": 0.16}[name])
+
+
+def test_42_a_tool_that_prints_the_answer_pays_nothing(suite: str) -> None:
+    environment = mentor_gym.MentorToolEnv(suite)
+    for turns in (
+        [call("reveal"), "It was printed above."],
+        [call("reveal"), call("echo", text="<answer>18</answer>"), WRONG],
+        [call("echo", text="\\boxed{18}"), "done"],
+    ):
+        end = play(environment, turns)
+        assert not end["info"]["is_success"]
+        for name in PRESETS:
+            assert make_reward(name)(environment.transcript)["outcome"] == 0.0
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_rewards_are_pure(suite: str, name: str) -> None:
+    reward = make_reward(name)
+    for turns, _ in TABLE.values():
+        transcript = transcript_of(suite, turns)
+        before = copy.deepcopy(transcript)
+        first = reward(transcript)
+        first_copy = dict(first)
+        first.clear()  # what a caller does with the terms must not come back
+        assert reward(transcript) == first_copy
+        assert transcript == before
+
+
+TURN = st.sampled_from([POWER, MULTIPLY, ADD, UNKNOWN, MALFORMED, call("refuse"), "<answer>", "well", POWER + ADD])
+EPISODE = st.tuples(st.lists(TURN, max_size=4), st.sampled_from([RIGHT, WRONG, "<answer></answer>", POWER]))
+
+
+@settings(max_examples=60)
+@given(EPISODE, st.sampled_from(["both", "direct"]), st.sampled_from([*PRESETS, "fixed"]), st.integers(0, 2))
+def test_dense_and_terminal_payment_have_the_same_return(
+    suite: str, episode: tuple[list[str], str], task_id: str, name: str, prefix: int
+) -> None:
+    options = {"teacher_turns": prefix if task_id == "both" else 0}
+    returns = []
+    for dense in (False, True):
+        reward = FIXED if name == "fixed" else name
+        environment = gym.make(
+            "MentorTool-v0", suite=suite, max_turns=4, reward=reward, dense=dense, disable_env_checker=True
+        )
+        environment.reset(options={"task_id": task_id, **options})
+        total, over = 0.0, False
+        for turn in [*episode[0], *[episode[1]] * 4]:
+            _, paid, terminated, truncated, info = environment.step(turn)
+            assert math.isfinite(paid)
+            total += paid
+            over = terminated or truncated
+            if over:
+                break
+        assert over
+        assert total == pytest.approx(sum(info["reward_terms"].values()), abs=1e-9)
+        returns.append(total)
+        assert -1e-9 <= total <= make_reward(reward).maximum + 1e-9
+    assert returns[0] == pytest.approx(returns[1], abs=1e-9)
+
+
+def test_dense_pays_agreement_when_it_is_reached(suite: str) -> None:
+    environment = gym.make("MentorTool-v0", suite=suite, dense=True)
+    rewards = play(environment, [POWER, MULTIPLY, ADD, RIGHT])["rewards"]
+    assert rewards == pytest.approx([0.1, 0.06, -0.06, 0.7])
+
+
+def test_maximum_is_what_the_teacher_earns(suite: str) -> None:
+    transcript = transcript_of(suite, [POWER, MULTIPLY, RIGHT])
+    for name in PRESETS:
+        assert pay(name, transcript) == pytest.approx(make_reward(name).maximum)
+
+
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        ("metor", "unknown reward 'metor'; known: sparse, mentor"),
+        ({}, "unknown reward None"),
+        ({"name": ["mentor"]}, "unknown reward"),
+        ({"name": "mentor", "match": "set"}, "match"),
+        ({"name": "mentor", "matcher": "sets"}, "unknown matcher 'sets'; known: none, any"),
+        ({"name": "mentor", "matcher": []}, "unknown matcher"),
+        ({"name": "mentor", "outcome": "high"}, "weight outcome"),
+        ({"name": "mentor", "floor": math.nan}, "weight floor"),
+        ({"name": "sparse", "wrong": None}, "weight wrong"),
+        (None, "a reward is a name"),
+        (3, "a reward is a name"),
+    ],
+)
+def test_wrong_rewards_are_refused(reward: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        make_reward(reward)
+
+
+def test_canonical_arguments() -> None:
+    assert canonical({"a": 1, "b": [2.0]}) == canonical({"b": [2], "a": 1.0})
+    assert canonical([True]) != canonical([1])
+    assert canonical([1, 2]) != canonical([2, 1])
+    assert canonical({"a": None}) != canonical({"a": 0})
+    hash(canonical({"a": [{"b": [1, "x", None]}]}))
