@@ -137,7 +137,7 @@ def load_agent(name: str, **options: Any) -> Agent:
     else:
         known = [*AGENTS, *points.names]
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise AgentError(
             f"no agent {name!r}{hint} Known: {', '.join(known)}, or module:attribute, a model folder, "
             "or a Hugging Face id"

@@ -49,7 +49,7 @@ class TrainConfig:
     epochs: int = 1  # optimiser steps on the same episodes
     aggregation: Literal["token", "sequence", "constant"] = "token"  # how tokens are averaged
     group_std: bool = True  # divide advantages by the group's standard deviation
-    max_batch_tokens: int = 16_384  # padded tokens of one forward pass
+    max_batch_tokens: int = 8_192  # padded tokens of one forward pass
     seed: int = 0  # of task order and sampling
     eval_every: int = 20  # steps between evaluations; 0 for none
     eval_split: str = "valid"  # split that is evaluated, greedily

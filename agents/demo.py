@@ -303,8 +303,10 @@ def _train(config: Any) -> tuple[str, dict[str, Any]]:
     rows = read_metrics(Path(config.output) / "metrics.jsonl")
     # While SFT trains, the teacher plays: success and tool F1 of those episodes say nothing about the model.
     kept = None if config.algorithm != "sft" else ("step", "loss", "grad_norm")
+    own = f"{config.eval_split}/"
     curve = [
-        {key: value for key, value in row.items() if kept is None or key in kept or "/" in key} for row in rows
+        {key: value for key, value in row.items() if kept is None or key in kept or key.startswith(own)}
+        for row in rows
     ]
     played = config.steps * config.tasks_per_step
     return str(final), {
@@ -739,8 +741,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.run:
         run_one(options.run, options.seed, options.out, options.quick)
-    else:
+        return
+    try:
         demo(options.out, options.quick)
+    except ValueError as error:
+        parser.exit(2, f"error: {error}\n")
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from agents.optimizer import Optimizer
 from agents.sampler import attends_fully
 from agents.trajectory import Batch, Trajectory
 
+# What a forward pass costs beside its tokens, in tokens.
+_PASS_TOKENS = 400
+
 
 class GRPO:
     """The learner. Every trajectory must carry the log-probabilities that its tokens were sampled with.
@@ -59,7 +62,7 @@ class GRPO:
         aggregation: str = "token",
         group_std: bool = True,
         temperature: float = 1.0,
-        max_batch_tokens: int = 16_384,
+        max_batch_tokens: int = 8_192,
         share_prefix: bool = True,
     ) -> None:
         if aggregation not in AGGREGATIONS:
@@ -161,23 +164,33 @@ class GRPO:
 def _pack(
     signal: Sequence[tuple[Sequence[Trajectory], Tensor]], limit: int
 ) -> Iterator[list[tuple[Sequence[Trajectory], Tensor]]]:
-    """Fill batches with groups of similar length up to `limit` padded tokens; a larger group is split."""
-    pieces: list[tuple[Sequence[Trajectory], Tensor]] = []
+    """Fill batches with rows of similar length, up to `limit` padded tokens.
+
+    A group is split where padding its short rows to its long ones would cost more than reading its prompt again,
+    and a batch ends where the same would cost more than another forward pass.
+    """
+    pieces: list[tuple[int, Sequence[Trajectory], Tensor]] = []
     for group, advantages_G in signal:
-        size = max(1, limit // max(len(trajectory.token_ids) for trajectory in group))
-        for start in range(0, len(group), size):
-            pieces.append((group[start : start + size], advantages_G[start : start + size]))
-
-    def width(piece: tuple[Sequence[Trajectory], Tensor]) -> int:
-        return max(len(trajectory.token_ids) for trajectory in piece[0])
-
+        prompt = min(trajectory.action_mask.index(True) for trajectory in group)
+        order = sorted(range(len(group)), key=lambda i: len(group[i].token_ids))
+        start = 0
+        for end in range(1, len(order) + 1):
+            width = len(group[order[end - 1]].token_ids)
+            following = len(group[order[end]].token_ids) if end < len(order) else 0
+            full = (end - start + 1) * following > limit
+            if end == len(order) or full or (end - start) * (following - width) > prompt:
+                rows = order[start:end]
+                pieces.append((width - prompt, [group[i] for i in rows], advantages_G[rows]))
+                start = end
     chunk: list[tuple[Sequence[Trajectory], Tensor]] = []
-    rows = 0
-    for piece in sorted(pieces, key=width):
-        if chunk and (rows + len(piece[0])) * width(piece) > limit:
+    count = last = 0
+    for width, rows, advantages_G in sorted(pieces, key=lambda piece: piece[0]):
+        longest = max(len(trajectory.token_ids) for trajectory in rows)
+        full = (count + len(rows)) * longest > limit
+        if chunk and (full or count * (width - last) > _PASS_TOKENS):
             yield chunk
-            chunk, rows = [], 0
-        chunk.append(piece)
-        rows += len(piece[0])
+            chunk, count = [], 0
+        chunk.append((rows, advantages_G))
+        count, last = count + len(rows), width
     if chunk:
         yield chunk

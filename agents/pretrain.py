@@ -158,7 +158,8 @@ def pretrain(
     print(f"{len(lengths):,} conversations, {len(ids):,} tokens in {time.time() - started:.0f} s", flush=True)
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = make_model(len(tokenizer)).to(device)
+    model = make_model(len(tokenizer))
+    torch.nn.Module.to(model, device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer):,} tokens", flush=True)
     # Muon for the matrices of the layers reached the same loss in about two thirds of AdamW's steps here.
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]

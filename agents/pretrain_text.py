@@ -168,7 +168,8 @@ class Writer:
     def look_up(self) -> list[dict[str, str]]:
         """Write a question for an invented tool: its description shares a word with the question."""
         rng = self.rng
-        signatures, names = [], []
+        signatures: list[str] = []
+        names: list[str] = []
         # What tells the tools apart is one word, or one word of several.
         words = rng.sample(WORDS, rng.randint(2, 4))
         target = words[0]

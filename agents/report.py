@@ -141,7 +141,9 @@ def compare(
                 continue
             # A generator of its own: an added pair leaves the other intervals as they are.
             rng = np.random.default_rng([seed, *f"{first}/{second}/{split}".encode()])
-            found.append({"first": first, "second": second, "split": split, **bootstrap_difference(*solved, rng)})
+            found.append(
+                {"first": first, "second": second, "split": split, **bootstrap_difference(solved, other, rng)}
+            )
     return found
 
 
@@ -153,12 +155,17 @@ def write_sentence(comparison: dict[str, Any]) -> str:
     'SFT against Base on test: +5.1 points (95 % interval -2.0 to +12.0); the interval includes zero.'
     """
     first, second = (get_style(comparison[key])[0] for key in ("first", "second"))
-    difference, low, high = (100 * comparison[key] for key in ("difference", "low", "high"))
-    zero = "includes" if low <= 0 <= high else "excludes"
+    difference, low, high = (_points(comparison[key]) for key in ("difference", "low", "high"))
+    zero = "includes" if comparison["low"] <= 0 <= comparison["high"] else "excludes"
     return (
-        f"{first} against {second} on {comparison['split']}: {difference:+.1f} points "
-        f"(95 % interval {low:+.1f} to {high:+.1f}); the interval {zero} zero."
+        f"{first} against {second} on {comparison['split']}: {difference} points "
+        f"(95 % interval {low} to {high}); the interval {zero} zero."
     )
+
+
+def _points(share: float) -> str:
+    # Adding zero turns a rounded -0.0 into 0.0.
+    return f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
 def pick_transcripts(before: dict[str, dict[str, Any]], after: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -396,8 +403,8 @@ def _comparisons(results: dict[str, Any]) -> str:
             f"{_name(one['first'])} against {_name(one['second'])}",
             [
                 _text(one["split"]),
-                f"{100 * one['difference']:+.1f}",
-                f"{100 * one['low']:+.1f} to {100 * one['high']:+.1f}",
+                _points(one["difference"]),
+                f"{_points(one['low'])} to {_points(one['high'])}",
             ],
         )
         for one in comparisons

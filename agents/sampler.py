@@ -25,6 +25,8 @@ from transformers.cache_utils import Cache, DynamicLayer
 _COMPACT_BELOW = 0.75
 # Tokens of one prefill forward: bounds memory for long prompts in large batches.
 _PREFILL_TOKENS = 16_384
+# What a forward pass costs beside its tokens, in tokens.
+_PASS_TOKENS = 100
 
 
 @dataclass(slots=True)
@@ -62,19 +64,26 @@ class _RowsLayer(DynamicLayer):
         # Indices on dimensions 0 and 2 put the head dimension behind them: [rows, block, heads, width].
         self.keys[owner.write_rows, :, owner.write_columns] = key_states.transpose(1, 2)
         self.values[owner.write_rows, :, owner.write_columns] = value_states.transpose(1, 2)
-        return self.keys[: owner.live, :, : owner.used], self.values[: owner.live, :, : owner.used]
+        return self.keys[owner.read_rows, :, : owner.used], self.values[owner.read_rows, :, : owner.used]
 
     def get_seq_length(self) -> int:
         return self.owner.used
 
 
 class _Rows(Cache):
-    """The key-value cache of a batch of episodes: `rows` by `columns`, the first `live` rows are running."""
+    """The key-value cache of a batch of episodes, `rows` by `columns`.
+
+    Attributes:
+        used: How many columns attention looks at.
+        read_rows: The rows of the next block: a slice, which copies nothing, or their indices.
+        write_rows: The same as indices, [B, 1].
+        write_columns: Where the block's tokens stand in their rows, [B, T].
+    """
 
     def __init__(self, layers: int, rows: int, columns: int) -> None:
         self.rows, self.columns = rows, columns
-        self.live = rows
         self.used = 0
+        self.read_rows: slice | Tensor = slice(rows)
         self.write_rows = self.write_columns = torch.empty(0)
         super().__init__(layers=[_RowsLayer(self) for _ in range(layers)])
         self.layers: list[Any]
@@ -202,7 +211,7 @@ class Sampler:
         row_ids = torch.arange(count, device=self.device)
         limit = [min(self.max_new_tokens, self.max_context - len(ids)) for ids in conversations]
         longest = max(len(ids) for ids in conversations)
-        cache.live = live = count
+        live = count
         done = [False] * count
         active = count
         step = 0
@@ -241,12 +250,13 @@ class Sampler:
                         at[x], at[y] = at[y], at[x]
                         done[x], done[y] = done[y], done[x]
                         self._row_of[episodes[at[x]]], self._row_of[episodes[at[y]]] = x, y
-                cache.live = live = active
+                live = active
                 row_ids, lengths, tokens = row_ids[:live], lengths[:live], tokens[:live]
             positions = lengths + step
             cache.used = longest + step + 1
             cache.grow(cache.used)
-            cache.write_rows, cache.write_columns = row_ids[:, None], positions[:, None]
+            cache.read_rows, cache.write_rows = slice(live), row_ids[:, None]
+            cache.write_columns = positions[:, None]
             logits = self._forward(tokens[:, None], positions[:, None], cache)[:, -1]
             step += 1
 
@@ -293,27 +303,27 @@ class Sampler:
         return torch.stack(logits)  # type: ignore[arg-type]
 
     def _extend(self, episodes: list[int], conversations: list[Sequence[int]], known: list[int]) -> Tensor:
-        """Read what is new in every conversation as one ragged block on top of the cache."""
+        """Read what is new in every conversation as ragged blocks on top of the cache."""
         cache = self._cache
         assert cache is not None
         count = len(episodes)
         self._gather(episodes)
-        order = sorted(range(count), key=lambda i: self._row_of[episodes[i]])
-        new = [list(conversations[i][known[i] :]) for i in order]
-        width = max(len(ids) for ids in new)
-        block = torch.tensor([ids + [0] * (width - len(ids)) for ids in new], device=self.device)
-        start = torch.tensor([known[i] for i in order], device=self.device)
-        positions = start[:, None] + torch.arange(width, device=self.device)
-        cache.live = count
-        cache.used = max(known) + width
-        cache.grow(cache.used)
-        cache.write_rows = torch.arange(count, device=self.device)[:, None]
-        cache.write_columns = positions
-        last = torch.tensor([len(ids) - 1 for ids in new], device=self.device)
-        found = self._forward(block, positions, cache, last)
-        back = torch.empty(count, dtype=torch.long, device=self.device)
-        back[torch.tensor(order, device=self.device)] = torch.arange(count, device=self.device)
-        return found[back]
+        new = [list(conversations[i][known[i] :]) for i in range(count)]
+        rows = [self._row_of[episode] for episode in episodes]
+        logits: list[Tensor | None] = [None] * count
+        for block in _by_length([len(ids) for ids in new]):
+            width = len(new[block[-1]])
+            ids = torch.tensor([new[i] + [0] * (width - len(new[i])) for i in block], device=self.device)
+            start = torch.tensor([known[i] for i in block], device=self.device)
+            index = torch.tensor([rows[i] for i in block], device=self.device)
+            positions = start[:, None] + torch.arange(width, device=self.device)
+            cache.used = max(known[i] for i in block) + width
+            cache.grow(cache.used)
+            cache.read_rows, cache.write_rows, cache.write_columns = index, index[:, None], positions
+            last = torch.tensor([len(new[i]) - 1 for i in block], device=self.device)
+            for i, found in zip(block, self._forward(ids, positions, cache, last)):
+                logits[i] = found
+        return torch.stack(logits)  # type: ignore[arg-type]
 
     def _gather(self, episodes: list[int]) -> None:
         """Move the rows of `episodes` to the front of the cache; rows of ended episodes go behind them."""
@@ -386,10 +396,30 @@ class Sampler:
             logits = logits / self.temperature
         logprobs = torch.log_softmax(logits, dim=-1)
         if self.temperature > 0:
-            tokens = torch.multinomial(logprobs.exp(), 1, generator=self.generator)
+            # Inverse transform sampling: one random number a row instead of one a vocabulary entry, as multinomial
+            # draws. In double precision, so that the sum over a large vocabulary loses nothing.
+            summed = logprobs.double().exp().cumsum(dim=-1)
+            point = torch.rand(len(summed), 1, dtype=torch.double, device=summed.device, generator=self.generator)
+            tokens = torch.searchsorted(summed, point * summed[:, -1:], right=True)
+            tokens = tokens.clamp(max=summed.shape[1] - 1)
         else:
             tokens = logprobs.argmax(dim=-1, keepdim=True)
         return tokens[:, 0], logprobs.gather(1, tokens)[:, 0]
+
+
+def _by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Group indices by similar length, shortest first, where that saves more padding than a forward pass costs.
+
+    >>> _by_length([5, 400, 6, 5])
+    [[0, 3, 2], [1]]
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+    blocks = [[order[0]]]
+    for before, i in zip(order, order[1:]):
+        if len(blocks[-1]) * (lengths[i] - lengths[before]) > _PASS_TOKENS:
+            blocks.append([])
+        blocks[-1].append(i)
+    return blocks
 
 
 def attends_fully(config: Any, context: int) -> bool:

@@ -88,7 +88,7 @@ class SFT:
         max_grad_norm: float = 1.0,
         epochs: int = 1,
         aggregation: str = "token",
-        max_batch_tokens: int = 16_384,
+        max_batch_tokens: int = 8_192,
     ) -> None:
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")

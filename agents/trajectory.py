@@ -131,8 +131,6 @@ class Batch:
 def _shared_prefix(group: Sequence[Trajectory]) -> list[int]:
     """Return the longest beginning that all trajectories share, short of the token that the policy first read."""
     first = group[0].token_ids
-    if len(group) == 1:
-        return []
     # The last token before an action is left to the rows: its output predicts the first sampled token.
     length = min(
         (trajectory.action_mask.index(True) if True in trajectory.action_mask else len(trajectory.token_ids)) - 1

@@ -171,7 +171,7 @@ def _check_reward(name: str) -> None:
 
 def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any], wished: dict[str, Any]) -> Agent:
     """Load an agent with the options that the user gave, and defaults of ours that it may not know."""
-    from agents.base import load_agent
+    from agents.base import AgentError, load_agent
 
     explicit = {key: value for key, value in given.items() if value is not None}
     for option in options or ():
@@ -181,8 +181,8 @@ def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any],
         explicit[key] = yaml.safe_load(text)
     try:
         return load_agent(name, **{**wished, **explicit})
-    except TypeError:
-        pass  # an agent without a seed, for example: what we only wished for is left out
+    except (AgentError, TypeError):
+        pass  # an agent without a seed, for example; an error of another kind comes again below
     try:
         return load_agent(name, **explicit)
     except TypeError as error:

@@ -32,7 +32,11 @@ class DataError(ValueError):
 
 
 def data_path(*parts: str) -> Path:
-    """Return the path of a shipped data file."""
+    """Return the path of a shipped data file.
+
+    >>> data_path("math", "train.jsonl").name
+    'train.jsonl'
+    """
     return Path(str(resources.files("envs_data"))).joinpath(*parts)
 
 
@@ -41,6 +45,10 @@ def load_tasks(path: Path, suite: str, split: str, tools: Mapping[str, Tool]) ->
 
     Raises:
         DataError: The file cannot be read, or a row has a missing, unknown or wrong field.
+
+    >>> from mentor_gym.tools.math import math_box
+    >>> load_tasks(data_path("math", "test.jsonl"), "math", "test", math_box().tools)[0].split
+    'test'
     """
     try:
         lines = path.read_bytes().splitlines()
@@ -136,7 +144,13 @@ def _message_problem(message: dict[str, Any], offered: set[str]) -> str | None:
 
 
 def write_tasks(path: Path, tasks: Sequence[Task]) -> str:
-    """Write rows as JSONL and return the SHA-256 of the file."""
+    """Write rows as JSONL and return the SHA-256 of the file.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_tasks(Path(folder, "none.jsonl"), [])[:8]
+    'e3b0c442'
+    """
     content = b"".join(_encoder.encode(task) + b"\n" for task in tasks)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
@@ -150,6 +164,12 @@ def rebuild(suites: Sequence[Suite], folder: Path, seed: int = REBUILD_SEED) -> 
 
     Returns:
         The manifest: seed, and for each file its number of rows and SHA-256.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     manifest = rebuild([], Path(folder), seed=1)
+    >>> manifest["seed"], manifest["files"]
+    (1, {})
     """
     files: dict[str, Any] = {}
     for suite in suites:
@@ -163,7 +183,11 @@ def rebuild(suites: Sequence[Suite], folder: Path, seed: int = REBUILD_SEED) -> 
 
 
 def verify(folder: Path | None = None) -> list[str]:
-    """Compare the data files with their manifest; returns one line per difference, none when all is well."""
+    """Compare the data files with their manifest; returns one line per difference, none when all is well.
+
+    >>> verify()
+    []
+    """
     folder = folder or data_path()
     try:
         manifest = json.loads((folder / "manifest.json").read_text())

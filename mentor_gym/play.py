@@ -218,3 +218,6 @@ def _lines() -> Iterator[str]:
         except EOFError:
             print()
             return
+        except KeyboardInterrupt:
+            print()  # the cursor stands behind the prompt
+            raise

@@ -80,6 +80,8 @@ def parse_action(text: str) -> Action:
     'add'
     >>> parse_action("<think>6*7</think><answer> 42 </answer>").answer
     '42'
+    >>> parse_action(r"<answer>\boxed{42}</answer>").answer
+    '42'
     >>> parse_action(r"It is \boxed{\frac{1}{2}}.").answer
     '\\frac{1}{2}'
     """
@@ -100,7 +102,7 @@ def parse_action(text: str) -> Action:
     if end >= 0:
         start = text.rfind("<answer>", 0, end)
         if start >= 0:
-            return Action(answer=text[start + 8 : end].strip())
+            return Action(answer=_unboxed(text[start + 8 : end].strip()))
     if "<answer>" in text:
         return Action(error="<answer> is not closed by </answer>")
     start = text.rfind("\\boxed{")
@@ -129,6 +131,15 @@ def _without_thoughts(text: str) -> str:
         position = close + 8
     kept.append(text[position:])
     return "".join(kept)
+
+
+def _unboxed(answer: str) -> str:
+    """Take an answer out of a box that holds all of it: models trained on maths write both."""
+    if answer.startswith("\\boxed{") and answer.endswith("}"):
+        inner = _balanced(answer, 7)
+        if inner is not None and len(inner) == len(answer) - 8:
+            return inner.strip()
+    return answer
 
 
 def _balanced(text: str, start: int) -> str | None:
@@ -248,7 +259,7 @@ def render_error(message: str) -> str:
 
 
 def render_prompt(task: Task, schemas: Sequence[dict[str, Any]], style: str = "full") -> list[dict[str, str]]:
-    """Write the first messages of an episode.
+    r"""Write the first messages of an episode.
 
     Args:
         task: The task; only its prompt is rendered.
@@ -258,6 +269,11 @@ def render_prompt(task: Task, schemas: Sequence[dict[str, Any]], style: str = "f
 
     Returns:
         Chat messages: for `"full"` a system and a user message, for `"compact"` one user message.
+
+    >>> task = Task("1", "math", "train", "What is 6 times 7?", ["now"], "42", {"kind": "number"}, None, [])
+    >>> schema = {"type": "function", "function": {"name": "now", "description": "The time."}}
+    >>> render_prompt(task, [schema], "compact")
+    [{'role': 'user', 'content': 'now(): The time\nWhat is 6 times 7?'}]
     """
     question = clean(task.prompt)
     if style == "compact":

@@ -30,7 +30,13 @@ def render_opening(messages: list[dict[str, Any]], colour: bool = False) -> str:
 
 
 def render_turn(number: int, turn: Turn, colour: bool = False) -> str:
-    """Show one assistant turn and the results of its calls."""
+    """Show one assistant turn and the results of its calls.
+
+    >>> from mentor_gym.types import Action, ToolResult
+    >>> print(render_turn(1, Turn("<tool_call>…</tool_call>", Action(), (ToolResult(True, "42"),))))
+    [turn 1] <tool_call>…</tool_call>
+      -> 42
+    """
     lines = [_paint("turn", f"[turn {number}] ", colour) + _paint("call", turn.text, colour)]
     for result in turn.results:
         lines.append(_paint("ok" if result.ok else "error", f"  -> {result.output}", colour))
@@ -40,7 +46,14 @@ def render_turn(number: int, turn: Turn, colour: bool = False) -> str:
 
 
 def render_terms(transcript: Transcript, terms: dict[str, float] | None, colour: bool = False) -> str:
-    """Show how an episode ended and, when a reward wrapper paid, its terms."""
+    """Show how an episode ended and, when a reward wrapper paid, its terms.
+
+    >>> from mentor_gym.types import StopReason, Task
+    >>> task = Task("1", "math", "train", "6 times 7?", [], "42", {"kind": "number"}, None, [])
+    >>> end = Transcript(task, stop_reason=StopReason.ANSWER, answer="42", is_success=True)
+    >>> render_terms(end, {"outcome": 0.7, "validity": 0.1})
+    '[end] answer, correct; reward 0.80 = outcome +0.70 validity +0.10'
+    """
     verdict = "correct" if transcript.is_success else "not correct"
     line = f"[end] {transcript.stop_reason}, {verdict}"
     if terms is not None:

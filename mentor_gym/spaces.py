@@ -6,6 +6,8 @@ import string
 from typing import Any
 
 import gymnasium as gym
+from gymnasium.error import CustomSpaceError
+from gymnasium.vector.utils import create_shared_memory
 
 
 class UnicodeText(gym.spaces.Text):
@@ -29,3 +31,9 @@ class UnicodeText(gym.spaces.Text):
 
     def __repr__(self) -> str:
         return f"UnicodeText({self.max_length})"
+
+
+@create_shared_memory.register(UnicodeText)
+def _refuse_shared_memory(space: UnicodeText, *args: Any, **kwargs: Any) -> Any:
+    """Refuse what would fail silently: Gymnasium reads a text from shared memory once, before it is written."""
+    raise CustomSpaceError("texts need AsyncVectorEnv(..., shared_memory=False)")

@@ -8,9 +8,14 @@ from typing import Any
 
 import gymnasium as gym
 import pytest
+from hypothesis import settings
 
 import mentor_gym
 from mentor_gym.protocol import render_call
+
+# No deadline: a busy machine would break it. No database: a run leaves no folder behind.
+settings.register_profile("tests", deadline=None, database=None)
+settings.load_profile("tests")
 
 SECRET = "teacher-only-5f3a"
 

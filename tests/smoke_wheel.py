@@ -83,12 +83,13 @@ def check_episode(source: Path) -> str:
     for name in ids:
         env = gym.make(name)
         env.reset(seed=0)
-        reward, terminated = 0.0, False
+        earned, terminated = 0.0, False
         for message in env.unwrapped.task.teacher:  # type: ignore[attr-defined]
             if message["role"] == "assistant":
                 _, reward, terminated, _, _ = env.step(render_message(message))
+                earned += float(reward)
         assert terminated, f"{name}: the teacher's trace does not end the episode"
-        assert abs(float(reward) - 1.1) < 1e-9, f"{name}: the teacher earns {reward}"
+        assert abs(earned - 1.1) < 1e-9, f"{name}: the teacher earns {earned}"
         env.close()
     return f"{len(ids)} ids pay their teacher 1.1"
 

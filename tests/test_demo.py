@@ -107,6 +107,36 @@ def test_metrics_are_read_while_they_are_written(tmp_path: Path) -> None:
     assert demo.read_metrics(path) == [{"step": 1, "reward": 0.5}]
 
 
+def test_figures_of_the_teacher_do_not_pass_for_the_student(
+    settings: demo.DemoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    row = {
+        "step": 1,
+        "success": 1.0,
+        "tool_f1": 1.0,
+        "reward/outcome": 0.7,
+        "tokens": 5,
+        "loss": 2.0,
+        "valid/success": 0.3,
+    }
+
+    def train(config: Any, progress: bool) -> Path:
+        (tmp_path / "metrics.jsonl").write_text(json.dumps(row) + "\n")
+        return tmp_path / "final"
+
+    monkeypatch.setattr("agents.train.train", train)
+    model, sft = demo._train(demo.make_config("sft", 0, settings, tmp_path))
+    assert model == str(tmp_path / "final")
+    assert sft["curve"] == [{"step": 1, "loss": 2.0, "valid/success": 0.3}]
+    assert sft["tokens"] == 5
+    config = demo.make_config("grpo-mentor", 0, settings, tmp_path)
+    _, grpo = demo._train(config)
+    assert grpo["curve"] == [row]
+    assert grpo["distinct_tasks"] == sft["distinct_tasks"] == config.steps * config.tasks_per_step
+    assert grpo["episodes"] == sft["episodes"] * config.group_size
+
+
 def make_noisy(name: str, temperature: float, seed: int, **limits: Any) -> NoisyTeacher:
     return NoisyTeacher(rate=0.5 if name == "tiny" else 0.2, seed=seed + int(10 * temperature))
 
@@ -158,8 +188,9 @@ def test_runs_are_gathered_into_a_report(
 WRITE = "import json, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(json.dumps({'arm': sys.argv[2]}))"
 
 
+@pytest.mark.parametrize("terminal", [False, True])
 def test_jobs_run_in_processes_and_report_on_their_way(
-    settings: demo.DemoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    settings: demo.DemoSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool
 ) -> None:
     monkeypatch.setattr(
         demo,
@@ -169,11 +200,11 @@ def test_jobs_run_in_processes_and_report_on_their_way(
     monkeypatch.setattr(demo, "_POLL_SECONDS", 0.02)
     jobs = demo.make_jobs(settings, tmp_path)[:3]
     output = io.StringIO()
-    demo._run_jobs(jobs, tmp_path, True, Console(file=output, width=120))
+    demo._run_jobs(jobs, tmp_path, True, Console(file=output, width=120, force_terminal=terminal))
     assert [json.loads((job.folder / "run.json").read_text())["arm"] for job in jobs] == [job.arm for job in jobs]
     for job in jobs:
         assert job.phase == "done"
-        assert f"finished: {job.name}" in output.getvalue()
+        assert (job.name if terminal else f"finished: {job.name}") in output.getvalue()
 
 
 def test_a_failed_run_is_named_and_stops_the_others(

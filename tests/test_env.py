@@ -223,7 +223,11 @@ def test_reset_leaks_nothing_of_earlier_episodes(suite: str) -> None:
         play(environment, [call("echo", text="a trace of the past"), answer("the past")])
     assert environment.reset(options={"task_id": "both"}) == first
     assert environment.transcript.turns == []
-    assert environment.reward_terms is None
+    wrapped = gym.make("MentorTool-v0", suite=suite, render_mode="ansi")
+    play(wrapped, [answer(18)])
+    assert wrapped.unwrapped.reward_terms  # type: ignore[attr-defined]
+    wrapped.reset()
+    assert wrapped.unwrapped.reward_terms is None  # type: ignore[attr-defined]
 
 
 def test_inline_schemas_replace_what_the_prompt_shows(tmp_path: Path) -> None:
@@ -494,6 +498,11 @@ def test_vectors_equal_single_environments(suite: str, mode: AutoresetMode, vect
     for index, single in enumerate(singles):
         played = [tuple(column[index] for column in item) for item in rows]
         assert [(o, float(r), bool(t), bool(u)) for o, r, t, u in played] == single
+
+
+def test_shared_memory_is_refused_rather_than_silently_wrong(suite: str) -> None:
+    with pytest.raises(ValueError, match="shared_memory=False"):
+        gym.vector.AsyncVectorEnv([lambda: gym.make("MentorTool-v0", suite=suite)])
 
 
 def test_ansi_render_shows_the_conversation_and_the_terms(suite: str) -> None:

@@ -103,6 +103,11 @@ def test_sets(answer: str, expected: bool) -> None:
     assert grade(answer, "Paris, Lyon", SET) is expected
 
 
+def test_an_answer_of_nothing_is_never_right() -> None:
+    assert not grade("!!!", "Paris", {"kind": "text", "aliases": ["", "the"]})
+    assert not grade("an", "the", {"kind": "text"})
+
+
 def test_sets_take_a_separator() -> None:
     assert grade("Lyon; Paris", "Paris; Lyon", {"kind": "set", "separator": ";"})
 

@@ -148,7 +148,7 @@ def test_tool_output_carries_no_loss(model, groups):
             for row in group:
                 row.token_ids += [7, 8, 9]
                 row.action_mask += [where] * 3
-                row.logprobs += [0.0] * 3
+                row.logprobs += [-5.0] * 3
         found = gradients(GRPO(copy.deepcopy(model), kl_coef=0.0), changed)
         return max(float((a - b).abs().max()) for a, b in zip(base, found))
 
@@ -307,7 +307,7 @@ def test_a_finished_run_is_not_repeated_but_can_go_on(folder, tmp_path):
     train(make_config(folder, output, steps=1), progress=False)
     with pytest.raises(ConfigError, match=r"already holds a run; resume it"):
         train(make_config(folder, output, steps=1), progress=False)
-    with pytest.raises(ConfigError, match="seed: the run in .* was started with 0"):
+    with pytest.raises(ConfigError, match=r"seed: the run in .* was started with 0"):
         train(make_config(folder, output, steps=1, seed=1), resume=True, progress=False)
     assert train(make_config(folder, output, steps=1), resume=True, progress=False) == output / "final"
     assert len(read(output)) == 1

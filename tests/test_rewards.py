@@ -166,6 +166,13 @@ def test_unfinished_transcripts_have_a_reward(suite: str, name: str) -> None:
     assert pay(name, environment.transcript) == pytest.approx({**expected, "strict": 0.16}[name])
 
 
+def test_an_unfinished_task_without_teacher_tools_pays_no_agreement_yet(suite: str) -> None:
+    environment = mentor_gym.MentorToolEnv(suite)
+    environment.reset(options={"task_id": "direct"})
+    expected = {"outcome": 0.0, "alignment": 0.0, "validity": 0.1, "floor": 0.0}
+    assert make_reward("mentor")(environment.transcript) == expected
+
+
 def test_42_a_tool_that_prints_the_answer_pays_nothing(suite: str) -> None:
     environment = mentor_gym.MentorToolEnv(suite)
     for turns in (

@@ -195,3 +195,18 @@ def test_the_seed_decides_and_the_global_generator_is_untouched(pair):
     assert first == texts(0)
     assert first != texts(1)
     assert len(set(first)) > 1, "equal prompts must still be sampled apart"
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_tokens_are_drawn_in_proportion(pair, temperature):
+    agent = LLMAgent(pair, temperature=temperature)
+    probabilities = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05, 0.0])
+    logits = probabilities.log()[None].expand(20_000, -1)
+    tokens, logprobs = agent.sampler._draw(logits)
+    expected = probabilities ** (1 / temperature)
+    expected = expected / expected.sum()
+    found = torch.bincount(tokens, minlength=6) / 20_000
+    # Four standard errors of a share of one half.
+    assert torch.allclose(found, expected, atol=0.0142)
+    assert found[1] == found[5] == 0
+    assert torch.allclose(logprobs, expected[tokens].log(), atol=1e-5)

@@ -138,6 +138,17 @@ def test_what_cannot_be_written_is_a_failure() -> None:
     assert Tool.from_function(strange).call({}).error is CallError.TOOL_FAILED
 
 
+def test_functions_cannot_change_the_record_of_a_call() -> None:
+    def largest(numbers: list[float]) -> float:
+        """Sort in place and return the last."""
+        numbers.sort()
+        return numbers.pop()
+
+    arguments = {"numbers": [3, 1, 2]}
+    assert Tool.from_function(largest).call(arguments).output == "3"
+    assert arguments == {"numbers": [3, 1, 2]}
+
+
 def test_long_results_are_cut_with_a_mark() -> None:
     def long(n: int) -> str:
         """Write n letters."""
@@ -199,6 +210,7 @@ def test_boxes_hold_marked_functions_once() -> None:
         ("floor", {"x": -2.5}, "-3"),
         ("ceil", {"x": -2.5}, "-2"),
         ("round_number", {"x": 2.675, "digits": 2}, "2.68"),
+        ("round_number", {"x": 1.005, "digits": 2}, "1.01"),
         ("round_number", {"x": -2.5}, "-3"),
         ("round_number", {"x": 1234, "digits": -2}, "1200"),
         ("power", {"base": 2, "exponent": 10}, "1024"),

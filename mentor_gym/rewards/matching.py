@@ -15,8 +15,10 @@ import msgspec
 
 from mentor_gym.types import CallError, Task, Transcript
 
-# A call as matchers see it: its name and its arguments in canonical form.
-MatchCall = tuple[str, Any]
+# A call as matchers see it: its name and its arguments.
+MatchCall = tuple[str, dict[str, Any]]
+
+_NOT_CALLED = (CallError.UNKNOWN_TOOL, CallError.MALFORMED, CallError.OVER_LIMIT)
 
 
 def canonical(value: Any) -> Any:
@@ -37,18 +39,33 @@ def canonical(value: Any) -> Any:
 
 
 def student_calls(transcript: Transcript) -> list[MatchCall]:
-    """Return the student's calls of known tools, in order; whether a call succeeded does not matter."""
-    skipped = (CallError.UNKNOWN_TOOL, CallError.MALFORMED, CallError.OVER_LIMIT)
+    """Return the student's calls of known tools, in order; whether a call succeeded does not matter.
+
+    >>> import mentor_gym
+    >>> from mentor_gym.protocol import render_call
+    >>> env = mentor_gym.MentorToolEnv("math")
+    >>> _ = env.reset(seed=0)
+    >>> name = list(env.tools)[0]
+    >>> _ = env.step(render_call(name, {}) + render_call("no_such_tool", {}))
+    >>> student_calls(env.transcript) == [(name, {})]
+    True
+    """
     return [
-        (call.name, canonical(call.arguments))
+        (call.name, call.arguments)
         for turn in transcript.turns
         for call, result in zip(turn.action.calls, turn.results)
-        if result.error not in skipped
+        if result.error is None or result.error not in _NOT_CALLED
     ]
 
 
 def teacher_calls(task: Task) -> tuple[MatchCall, ...]:
-    """Return the calls of the task's teacher trace, in order."""
+    """Return the calls of the task's teacher trace, in order.
+
+    >>> function = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
+    >>> trace = [{"role": "assistant", "content": None, "tool_calls": [{"function": function}]}]
+    >>> teacher_calls(Task("1", "math", "train", "1 and 2?", ["add"], "3", {"kind": "number"}, None, trace))
+    (('add', {'a': 1, 'b': 2}),)
+    """
     return _teacher_calls(task.suite, task.split, task.id, _Teacher(task.teacher))
 
 
@@ -75,7 +92,7 @@ def _teacher_calls(suite: str, split: str, task_id: str, teacher: _Teacher) -> t
             arguments = call["function"]["arguments"]
             if isinstance(arguments, str):
                 arguments = msgspec.json.decode(arguments)
-            found.append((call["function"]["name"], canonical(arguments)))
+            found.append((call["function"]["name"], arguments))
     return tuple(found)
 
 
@@ -104,7 +121,7 @@ def _ordered_names(student: Sequence[MatchCall], teacher: Sequence[MatchCall]) -
 
 
 def _ordered_calls(student: Sequence[MatchCall], teacher: Sequence[MatchCall]) -> float:
-    return float(list(student) == list(teacher))
+    return float(_canonical_calls(student) == _canonical_calls(teacher))
 
 
 MATCHERS: dict[str, Callable[[Sequence[MatchCall], Sequence[MatchCall]], float]] = {
@@ -126,6 +143,10 @@ def set_f1(given: set[str], wanted: set[str]) -> float:
     """
     total = len(given) + len(wanted)
     return 2 * len(given & wanted) / total if total else 1.0
+
+
+def _canonical_calls(calls: Sequence[MatchCall]) -> list[tuple[str, Any]]:
+    return [(name, canonical(arguments)) for name, arguments in calls]
 
 
 def _names(calls: Sequence[MatchCall]) -> set[str]:

@@ -7,6 +7,7 @@ behind them, if there is any.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import re
 import types as python_types
@@ -131,6 +132,11 @@ class Tool:
             message = f"error: {self.name}: the arguments are not plain JSON"
             return ToolResult(False, message, CallError.INVALID_ARGUMENTS)
         try:
+            for value in arguments.values():
+                if type(value) is list or type(value) is dict:
+                    # A function that changes a list in place must not change the record of what was called.
+                    arguments = copy.deepcopy(arguments)
+                    break
             output = self.function(**arguments)
             text = output if type(output) is str else str(output)
         except ToolError as error:
