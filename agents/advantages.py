@@ -21,8 +21,8 @@ def group_advantages(rewards_G: Tensor, by_std: bool = True, epsilon: float = 1e
     Returns:
         Advantages [G]; all zero when the rewards are equal, or the group has one member.
 
-    >>> group_advantages(torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist()
-    [1.4999970197677612, -0.49999898672103882, -0.49999898672103882, -0.49999898672103882]
+    >>> [round(advantage, 4) for advantage in group_advantages(torch.tensor([1.0, 0.0, 0.0, 0.0])).tolist()]
+    [1.5, -0.5, -0.5, -0.5]
     """
     # In double precision: the mean of equal float32 rewards need not be that reward, and a rounding error divided
     # by an epsilon would become an advantage.

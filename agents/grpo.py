@@ -184,13 +184,13 @@ def _pack(
                 start = end
     chunk: list[tuple[Sequence[Trajectory], Tensor]] = []
     count = last = 0
-    for width, rows, advantages_G in sorted(pieces, key=lambda piece: piece[0]):
-        longest = max(len(trajectory.token_ids) for trajectory in rows)
-        full = (count + len(rows)) * longest > limit
+    for width, piece, advantages_G in sorted(pieces, key=lambda piece: piece[0]):
+        longest = max(len(trajectory.token_ids) for trajectory in piece)
+        full = (count + len(piece)) * longest > limit
         if chunk and (full or count * (width - last) > _PASS_TOKENS):
             yield chunk
             chunk, count = [], 0
-        chunk.append((rows, advantages_G))
-        count, last = count + len(rows), width
+        chunk.append((piece, advantages_G))
+        count, last = count + len(piece), width
     if chunk:
         yield chunk

@@ -12,6 +12,7 @@ still a NaN once it is multiplied by its weight of zero.)
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -415,7 +416,7 @@ def _by_length(lengths: Sequence[int]) -> list[list[int]]:
     """
     order = sorted(range(len(lengths)), key=lambda i: lengths[i])
     blocks = [[order[0]]]
-    for before, i in zip(order, order[1:]):
+    for before, i in itertools.pairwise(order):
         if len(blocks[-1]) * (lengths[i] - lengths[before]) > _PASS_TOKENS:
             blocks.append([])
         blocks[-1].append(i)

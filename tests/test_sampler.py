@@ -24,7 +24,9 @@ def play(agent: LLMAgent, count: int, turns: int = 3, same: bool = False):
     for turn in range(turns):
         observations = [
             Observation(
-                text=(f"result {'x' * (i % 5)}" if turn else f"question {0 if same else i % 3}"),
+                text=(
+                    f"result {'x' * (60 if i % 9 == 4 else i % 5)}" if turn else f"question {0 if same else i % 3}"
+                ),
                 messages=[{"role": "user", "content": f"question {0 if same else i % 3}"}] if not turn else [],
                 episode=100 + i,
                 turn=turn,
