@@ -34,9 +34,7 @@ make_env.metadata = MentorToolEnv.metadata  # type: ignore[attr-defined]
 
 gym.register("MentorTool-v0", entry_point="mentor_gym:make_env")
 for _suite in SUITES:
-    gym.register(
-        f"MentorTool-{_suite.title()}-v0", entry_point="mentor_gym:make_env", kwargs={"suite": _suite}
-    )
+    gym.register(f"MentorTool-{_suite.title()}-v0", entry_point="mentor_gym:make_env", kwargs={"suite": _suite})
 
 __all__ = [
     "MentorToolEnv",

@@ -23,7 +23,9 @@ def success_after(config: str, tmp_path: Path, *overrides: str) -> float:
     output = tmp_path / "-".join([config, *overrides]).replace("=", "")
     settings = [*overrides, f"output={output}", "eval_every=0", "save_every=0"]
     final = train(load_config(config, settings), progress=False)
-    return float(evaluate(LLMAgent(str(final), temperature=0, max_new_tokens=64), "math", "valid", tasks=150)["pass@1"])
+    return float(
+        evaluate(LLMAgent(str(final), temperature=0, max_new_tokens=64), "math", "valid", tasks=150)["pass@1"]
+    )
 
 
 @pytest.mark.slow

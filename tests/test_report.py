@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from agents import report
+from agents import report, summary
 from agents.plots import STYLES, gather_curve, plot_curves, plot_similarity, smooth
 
 ARMS = list(STYLES)
@@ -79,7 +79,7 @@ def results(runs: list[dict[str, Any]]) -> dict[str, Any]:
     after = {f"t{i}": make_episode(f"t{i}", i % 3 != 0, HOSTILE) for i in range(12)}
     shown = [
         {**one, "prompt": f"Q {HOSTILE}", "answer": "3", "teacher": make_episode(one["task_id"], True)}
-        for one in report.pick_transcripts(before, after)
+        for one in summary.pick_transcripts(before, after)
     ]
     return {
         "quick": True,
@@ -91,8 +91,8 @@ def results(runs: list[dict[str, Any]]) -> dict[str, Any]:
             "differing": {arm: {"reward": arm} for arm in ARMS[1:]},
             "evaluation": {"tasks": 40, "samples": 4},
         },
-        "summary": report.summarise(runs, ARMS),
-        "comparisons": report.compare(runs, [("sft", "base"), ("grpo-mentor", "base")], SPLITS),
+        "summary": summary.summarise(runs, ARMS),
+        "comparisons": summary.compare(runs, [("sft", "base"), ("grpo-mentor", "base")], SPLITS),
         "student": "grpo-mentor",
         "student_seed": 0,
         "transcripts": shown,
@@ -159,20 +159,20 @@ def test_page_shows_every_arm_figure_and_case(results: dict[str, Any], page: str
 
 def test_summary_is_mean_smallest_and_largest_over_seeds() -> None:
     runs = [make_run("sft", 0, [1, 0, 0, 0]), make_run("sft", 1, [1, 1, 1, 0]), make_run("base", 0, [1, 0])]
-    summary = report.summarise(runs, ["base", "sft", "grpo-mentor"])
-    assert list(summary) == ["base", "sft"]
-    assert summary["sft"]["splits"]["test"]["greedy"] == {"mean": 0.5, "min": 0.25, "max": 0.75, "count": 2}
-    assert summary["sft"]["training"]["cpu_seconds"] == {"mean": 9.5, "min": 9.0, "max": 10.0, "count": 2}
-    assert summary["base"]["training"] is None
-    assert summary["base"]["splits"]["test"]["invalid"]["mean"] == 0.25
+    found = summary.summarise(runs, ["base", "sft", "grpo-mentor"])
+    assert list(found) == ["base", "sft"]
+    assert found["sft"]["splits"]["test"]["greedy"] == {"mean": 0.5, "min": 0.25, "max": 0.75, "count": 2}
+    assert found["sft"]["training"]["cpu_seconds"] == {"mean": 9.5, "min": 9.0, "max": 10.0, "count": 2}
+    assert found["base"]["training"] is None
+    assert found["base"]["splits"]["test"]["invalid"]["mean"] == 0.25
 
 
 def test_bootstrap_of_equal_arms_and_of_certain_differences() -> None:
     rng = np.random.default_rng(0)
     same = np.array([[1, 0, 1, 1, 0]])
     # Tasks are drawn together for both arms: equal outcomes never differ.
-    assert report.bootstrap_difference(same, same, rng) == {"difference": 0.0, "low": 0.0, "high": 0.0}
-    found = report.bootstrap_difference(np.ones((2, 7)), np.zeros((1, 7)), rng)
+    assert summary.bootstrap_difference(same, same, rng) == {"difference": 0.0, "low": 0.0, "high": 0.0}
+    found = summary.bootstrap_difference(np.ones((2, 7)), np.zeros((1, 7)), rng)
     assert found == {"difference": 1.0, "low": pytest.approx(1.0), "high": pytest.approx(1.0)}
 
 
@@ -180,7 +180,7 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
     rng = np.random.default_rng(1)
     tasks, share = 400, 0.5
     first = (np.arange(tasks) < share * tasks).astype(float)[None]
-    found = report.bootstrap_difference(first, np.zeros((1, tasks)), rng, resamples=8000)
+    found = summary.bootstrap_difference(first, np.zeros((1, tasks)), rng, resamples=8000)
     half = 1.96 * np.sqrt(share * (1 - share) / tasks)
     assert found["difference"] == share
     assert found["high"] - share == pytest.approx(half, rel=0.08)
@@ -190,20 +190,20 @@ def test_bootstrap_interval_matches_the_normal_one() -> None:
 def test_bootstrap_draws_seeds_anew() -> None:
     rng = np.random.default_rng(0)
     # Two seeds that differ on every task: all spread comes from the seeds, and both can be drawn twice.
-    found = report.bootstrap_difference(np.array([[1] * 9, [0] * 9]), np.zeros((1, 9)), rng)
+    found = summary.bootstrap_difference(np.array([[1] * 9, [0] * 9]), np.zeros((1, 9)), rng)
     assert (found["low"], found["high"]) == (pytest.approx(0.0), pytest.approx(1.0))
 
 
 def test_bootstrap_refuses_other_tasks() -> None:
     with pytest.raises(ValueError, match="same tasks"):
-        report.bootstrap_difference(np.ones((1, 3)), np.ones((1, 4)), np.random.default_rng(0))
+        summary.bootstrap_difference(np.ones((1, 3)), np.ones((1, 4)), np.random.default_rng(0))
 
 
 def test_comparisons_do_not_depend_on_each_other(runs: list[dict[str, Any]]) -> None:
-    alone = report.compare(runs, [("sft", "base")], ["test"])
-    among = report.compare(runs, [("grpo-mentor", "sft"), ("sft", "base")], ["ood-tools", "test"])
+    alone = summary.compare(runs, [("sft", "base")], ["test"])
+    among = summary.compare(runs, [("grpo-mentor", "sft"), ("sft", "base")], ["ood-tools", "test"])
     assert alone[0] in among
-    assert report.compare(runs, [("sft", "no such arm")], ["test"]) == []
+    assert summary.compare(runs, [("sft", "no such arm")], ["test"]) == []
 
 
 @pytest.mark.parametrize(
@@ -212,21 +212,20 @@ def test_comparisons_do_not_depend_on_each_other(runs: list[dict[str, Any]]) -> 
 )
 def test_sentence_says_whether_the_interval_holds_zero(low: float, high: float, verdict: str) -> None:
     one = {"first": "sft", "second": "base", "split": "test", "difference": (low + high) / 2}
-    assert verdict in report.write_sentence({**one, "low": low, "high": high})
+    assert verdict in summary.write_sentence({**one, "low": low, "high": high})
 
 
 def test_headline_follows_the_figures(runs: list[dict[str, Any]]) -> None:
     for best in ("base", "grpo-strict"):
         runs_of = [make_run(arm, 0, [int(arm == best), 0, 0, 0]) for arm in ARMS]
-        summary = report.summarise(runs_of, ARMS)
-        line = report.make_headline({"splits": SPLITS, "summary": summary})
+        line = summary.make_headline({"splits": SPLITS, "summary": summary.summarise(runs_of, ARMS)})
         assert line.startswith(f"Greedy success on test, mean over seeds: {STYLES[best][0]} 25.0 %")
 
 
 def test_transcripts_are_picked_in_order_by_case() -> None:
     before = {f"t{i}": make_episode(f"t{i}", False) for i in range(9)}
     after = {f"t{i}": make_episode(f"t{i}", i >= 4) for i in reversed(range(9))}
-    chosen = [(one["case"], one["task_id"]) for one in report.pick_transcripts(before, after)]
+    chosen = [(one["case"], one["task_id"]) for one in summary.pick_transcripts(before, after)]
     assert [task_id for case, task_id in chosen if case.endswith("solved after")] == ["t4", "t5", "t6"]
     assert [task_id for case, task_id in chosen if case == "Not solved before or after"] == ["t0", "t1"]
     assert len(chosen) == 5
@@ -235,7 +234,7 @@ def test_transcripts_are_picked_in_order_by_case() -> None:
 def test_tables_hold_every_arm(results: dict[str, Any]) -> None:
     from rich.console import Console
 
-    greedy, sampled = report.format_tables(results)
+    greedy, sampled = summary.format_tables(results)
     assert greedy.row_count == sampled.row_count == len(ARMS)
     console = Console(file=io.StringIO(), width=130)
     console.print(greedy)

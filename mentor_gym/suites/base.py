@@ -85,9 +85,7 @@ class Suite:
         """
         if split not in self._loaded:
             if split not in self.splits:
-                raise ValueError(
-                    f"suite {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}"
-                )
+                raise ValueError(f"suite {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}")
             self._loaded[split] = TaskSet(load_tasks(self._files[split], self.name, split, self.box.tools))
         return self._loaded[split]
 
@@ -124,9 +122,7 @@ def load_yaml_suite(path: str) -> Suite:
         raise DataError(f"{source}: expected the keys {', '.join(expected)}")
     for key in content:
         if key not in (*expected, "description"):
-            raise DataError(
-                f'{source}: field "{key}" is unknown; expected {", ".join(expected)}, description'
-            )
+            raise DataError(f'{source}: field "{key}" is unknown; expected {", ".join(expected)}, description')
     for key, kind in expected.items():
         if not isinstance(content.get(key), kind) or not content[key]:
             raise DataError(f'{source}: field "{key}": expected a {"mapping" if kind is dict else "text"}')

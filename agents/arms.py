@@ -1,0 +1,304 @@
+"""The arms that the demo compares: their settings, and one run of an arm from training to figures.
+
+An arm is the shipped training config of its name with the settings of `configs/demo.yaml` on top; the GRPO arms
+may differ in their reward alone. `run_arm` is what happens in one process of the demo. Which runs there are, and
+what is made of them, stands in `agents.demo`.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from agents.jobs import read_metrics, write_json
+from mentor_gym import __version__
+from mentor_gym.data import data_path
+
+ARMS = ("base", "sft", "grpo-sparse", "grpo-mentor", "grpo-strict")
+STUDENT = "grpo-mentor"
+_CONFIGS = Path(__file__).parent / "configs"
+_WEIGHTS = Path(__file__).parent / "weights"
+# Keys in which configs of different GRPO arms may differ.
+_OWN_KEYS = ("reward", "output")
+
+
+class DemoError(ValueError):
+    """A demo that cannot run or go on; the message says why and where to look."""
+
+
+class Evaluation(msgspec.Struct, forbid_unknown_fields=True):
+    """How every run is measured after training.
+
+    Attributes:
+        splits: Pairs of suite and split; the first is the one that figures and transcripts show.
+        tasks: How many tasks of each split.
+        samples: Sampled episodes a task.
+        temperature: Temperature of the sampled episodes.
+        max_turns: Turn limit.
+        max_new_tokens: Tokens of a turn at most.
+        max_context: Tokens of a conversation at most.
+        prompt: Prompt style.
+    """
+
+    splits: list[tuple[str, str]]
+    tasks: int
+    samples: int
+    temperature: float
+    max_turns: int
+    max_new_tokens: int
+    max_context: int
+    prompt: str
+
+
+class DemoSettings(msgspec.Struct, forbid_unknown_fields=True):
+    """The demo's settings, as `configs/demo.yaml` gives them.
+
+    Attributes:
+        seeds: One run of every trained arm for each.
+        shared: Training settings of all arms.
+        rl: Training settings of the GRPO arms.
+        sft: Training settings of SFT.
+        evaluation: How every run is measured.
+    """
+
+    seeds: list[int]
+    shared: dict[str, Any]
+    rl: dict[str, Any]
+    sft: dict[str, Any]
+    evaluation: Evaluation
+
+
+def load_settings(quick: bool = False, path: Path | None = None) -> DemoSettings:
+    """Read the demo's settings.
+
+    Args:
+        quick: Apply the file's `quick` section.
+        path: Another file than the shipped one.
+
+    Raises:
+        DemoError: The file cannot be read, or a key is missing, unknown or of the wrong type.
+    """
+    path = path or _CONFIGS / "demo.yaml"
+    try:
+        content = yaml.safe_load(path.read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise DemoError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise DemoError(f"{path}: expected a mapping of settings")
+    changes = content.pop("quick", {})
+    try:
+        settings = msgspec.convert(_merge(content, changes) if quick else content, DemoSettings)
+    except msgspec.ValidationError as error:
+        raise DemoError(f"{path}: {error}") from None
+    if len(settings.seeds) != len(set(settings.seeds)) or not settings.seeds or not settings.evaluation.splits:
+        raise DemoError(f"{path}: seeds and evaluation.splits need at least one entry, seeds no entry twice")
+    return settings
+
+
+def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` on top, section by section."""
+    merged = copy.deepcopy(base)
+    for key, value in changes.items():
+        merged[key] = _merge(merged[key], value) if isinstance(value, dict) and key in merged else value
+    return merged
+
+
+def make_config(arm: str, seed: int, settings: DemoSettings, output: Path) -> Any:
+    """Build the training config of a run: the shipped config of the arm with the demo's settings on top."""
+    from agents.config import load_config
+
+    own = settings.sft if arm == "sft" else settings.rl
+    values = {**settings.shared, **own, "seed": seed, "output": str(output)}
+    # JSON is YAML in which nothing is ambiguous: a path stays text whatever is in its name.
+    return load_config(
+        str(_CONFIGS / f"{arm}.yaml"), [f"{key}={json.dumps(value)}" for key, value in values.items()]
+    )
+
+
+def check_fair(configs: dict[str, dict[str, Any]]) -> None:
+    """Refuse settings under which the GRPO arms differ in anything but the reward.
+
+    Args:
+        configs: The config of each GRPO arm, for the same seed.
+
+    Raises:
+        DemoError: Names the setting and its values.
+    """
+    arms = list(configs)
+    for key in configs[arms[0]]:
+        values = {arm: configs[arm][key] for arm in arms}
+        if key not in _OWN_KEYS and any(value != values[arms[0]] for value in values.values()):
+            listed = ", ".join(f"{arm} {value!r}" for arm, value in values.items())
+            raise DemoError(f"the GRPO arms must differ in the reward alone, but {key} differs: {listed}")
+
+
+def compute_fingerprint(arm: str, seed: int, settings: DemoSettings) -> str:
+    """Hash everything that a run's figures depend on: settings, base weights, data, version."""
+    config = None if arm == "base" else asdict(make_config(arm, seed, settings, Path("unused")))
+    content = {
+        "arm": arm,
+        "seed": seed,
+        "config": config,
+        "evaluation": msgspec.to_builtins(settings.evaluation),
+        "model": _hash_model(str(settings.shared["model"])),
+        "data": _hash_files([data_path("manifest.json")]),
+        "version": __version__,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _hash_model(model: str) -> str:
+    folder = _WEIGHTS / model if (_WEIGHTS / model).is_dir() else Path(model)
+    # Not a folder: a Hugging Face id, which is as much as can be known without loading it.
+    return _hash_files(sorted(folder.glob("*"))) if folder.is_dir() else model
+
+
+def _hash_files(paths: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        if path.is_file():
+            digest.update(path.name.encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def run_arm(arm: str, seed: int, settings: DemoSettings, folder: Path) -> dict[str, Any]:
+    """Train one arm with one seed, measure it, and write `run.json` into its folder.
+
+    Anything that an earlier attempt left in the folder is removed.
+
+    Args:
+        arm: The arm.
+        seed: Seed of the training and of the sampled episodes.
+        settings: The demo's settings.
+        folder: The folder of this run alone.
+
+    Returns:
+        What was written: `arm`, `seed`, `fingerprint`, `training` (None for the base), `validation` (of the base
+        only), `evaluation_cpu_seconds`, `splits` and `transcripts` (the greedy episodes on the first split).
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    # Before the training: a change of the settings in the meantime must not go unnoticed.
+    fingerprint = compute_fingerprint(arm, seed, settings)
+    model, training, validation = str(settings.shared["model"]), None, None
+    if arm == "base":
+        # Where every learning curve starts, measured as training measures it.
+        validation = _validate(model, make_config(STUDENT, seed, settings, folder))
+    else:
+        model, training = _train(make_config(arm, seed, settings, folder))
+    started = time.process_time()
+    splits, transcripts = measure(model, seed, settings)
+    result = {
+        "arm": arm,
+        "seed": seed,
+        "fingerprint": fingerprint,
+        "training": training,
+        "validation": validation,
+        "evaluation_cpu_seconds": time.process_time() - started,
+        "splits": splits,
+        "transcripts": transcripts,
+    }
+    write_json(folder / "run.json", result)
+    return result
+
+
+def _train(config: Any) -> tuple[str, dict[str, Any]]:
+    from agents.train import train
+
+    started = time.process_time()
+    final = train(config, progress=False)
+    seconds = time.process_time() - started
+    rows = read_metrics(Path(config.output) / "metrics.jsonl")
+    # While SFT trains, the teacher plays: success and tool F1 of those episodes say nothing about the model.
+    kept = None if config.algorithm != "sft" else ("step", "loss", "grad_norm")
+    own = f"{config.eval_split}/"
+    curve = [
+        {key: value for key, value in row.items() if kept is None or key in kept or key.startswith(own)}
+        for row in rows
+    ]
+    played = config.steps * config.tasks_per_step
+    return str(final), {
+        "cpu_seconds": seconds,
+        "tokens": sum(row.get("tokens", 0) for row in rows),
+        "distinct_tasks": min(played, _count_tasks(config.suite, config.split)),
+        "episodes": played * (config.group_size if config.algorithm != "sft" else 1),
+        "config": asdict(config),
+        "curve": curve,
+    }
+
+
+def _validate(model: str, config: Any) -> float:
+    """Return greedy success on the tasks that validation in training uses."""
+    from agents.base import load_agent
+    from agents.evaluate import evaluate
+
+    agent = load_agent(
+        model, temperature=0.0, max_new_tokens=config.max_new_tokens, max_context=config.max_context
+    )
+    found = evaluate(
+        agent,
+        config.suite,
+        config.eval_split,
+        tasks=config.eval_tasks or None,
+        max_turns=config.max_turns,
+        prompt=config.prompt,
+    )
+    return float(found["pass@1"])
+
+
+def _count_tasks(suite: str, split: str) -> int:
+    from mentor_gym.suites import load_suite
+
+    return len(load_suite(suite).tasks(split))
+
+
+def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Evaluate a model on every split, greedy and sampled.
+
+    Args:
+        model: A name or folder that `load_agent` takes.
+        seed: Seed of the sampling. Which tasks are played does not depend on it.
+        settings: The demo's settings.
+
+    Returns:
+        By split: `suite`, `greedy` and `sampled` (as `evaluate` returns them), `task_ids` and `success` of the
+        greedy episodes; and the greedy episodes on the first split.
+    """
+    from agents.base import load_agent
+    from agents.evaluate import evaluate
+
+    rules = settings.evaluation
+    limits = {"max_new_tokens": rules.max_new_tokens, "max_context": rules.max_context}
+    greedy = load_agent(model, temperature=0.0, seed=seed, **limits)
+    sampling = load_agent(model, temperature=rules.temperature, seed=seed, **limits)
+    found: dict[str, Any] = {}
+    shown: list[dict[str, Any]] = []
+    for suite, split in rules.splits:
+        options: dict[str, Any] = {
+            "tasks": rules.tasks,
+            "max_turns": rules.max_turns,
+            "prompt": rules.prompt,
+        }
+        one = evaluate(greedy, suite, split, keep_transcripts=rules.tasks, **options)
+        episodes = one.pop("transcripts")
+        many = evaluate(sampling, suite, split, k=rules.samples, **options)
+        many.pop("transcripts")
+        found[split] = {
+            "suite": suite,
+            "greedy": one,
+            "sampled": many,
+            "task_ids": [episode["task_id"] for episode in episodes],
+            "success": [int(episode["is_success"]) for episode in episodes],
+        }
+        shown = shown or episodes
+    return found, shown
