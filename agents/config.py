@@ -13,6 +13,8 @@ from typing import Any, Literal
 
 import yaml
 
+from mentor_gym.data import DataError, read_yaml
+
 CONFIGS = Path(__file__).parent / "configs"
 
 
@@ -103,10 +105,13 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     10
     """
     values: dict[str, Any] = {}
+    origin: dict[str, str] = {}
     if path is not None:
         source = _find(path)
-        for key, value in _read(source).items():
-            values[key] = _convert(key, value, str(source))
+        content, lines = _read(source)
+        for key, value in content.items():
+            origin[key] = f"{source}, line {lines.get(str(key), 1)}"
+            values[key] = _convert(key, value, origin[key])
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -115,11 +120,15 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
             raise ConfigError(f"override {override!r}: not YAML: {' '.join(str(error).split())}") from None
-        values[key.strip()] = _convert(key.strip(), value, f"override {override!r}")
+        key = key.strip()
+        origin[key] = f"override {override!r}"
+        values[key] = _convert(key, value, origin[key])
     try:
         return TrainConfig(**values)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}" if path is not None else str(error)) from None
+        # The message begins with the key.
+        where = origin.get(str(error).partition(":")[0])
+        raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
 def _find(path: str | Path) -> Path:
@@ -135,18 +144,16 @@ def _find(path: str | Path) -> Path:
     raise ConfigError(f"{path}: no such file, and no shipped configuration ({', '.join(names)}){hint}")
 
 
-def _read(source: Path) -> dict[str, Any]:
+def _read(source: Path) -> tuple[dict[str, Any], dict[str, int]]:
     try:
-        content = yaml.safe_load(source.read_text())
-    except OSError as error:
-        raise ConfigError(f"{source}: cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+        content, lines = read_yaml(source)
+    except DataError as error:
+        raise ConfigError(str(error)) from None
     if content is None:
-        return {}
+        return {}, {}
     if not isinstance(content, dict):
         raise ConfigError(f"{source}: expected key: value lines")
-    return content
+    return content, lines
 
 
 def _convert(key: Any, value: Any, where: str) -> Any:

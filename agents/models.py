@@ -350,6 +350,9 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = str(TINY) if name == "tiny" else name
+    # A Hugging Face id has one slash at most; what can only be a folder is not looked for there.
+    if not Path(path).exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise ValueError(f"model {name!r}: no such folder")
     if Path(path).exists() and not (Path(path) / "config.json").is_file():
         raise ValueError(f"model {name!r}: {path} is no model folder (it has no config.json)")
     try:

@@ -264,7 +264,11 @@ def _claim(output: Path, config: TrainConfig, resume: bool) -> Path | None:
     found = _checkpoints(output)
     if not resume and (found or (output / "metrics.jsonl").exists()):
         raise ConfigError(f"output: {output} already holds a run; resume it (--resume), or choose another folder")
-    if resume and path.exists():
+    final = output / "final"
+    if final.is_dir():
+        found.append(final)
+    # A run that left nothing behind (it broke off before its first step) binds nobody.
+    if resume and path.exists() and (found or (output / "metrics.jsonl").exists()):
         before = yaml.safe_load(path.read_text())
         # These do not change what the steps so far would have been.
         free = {
@@ -286,9 +290,12 @@ def _claim(output: Path, config: TrainConfig, resume: bool) -> Path | None:
     path.write_text(yaml.safe_dump(settings, sort_keys=False))
     if not resume:
         return None
-    # A finished run goes on from its end when it is given more steps.
-    final = output / "final"
-    return final if final.is_dir() else found[-1] if found else None
+    # A finished run goes on from its end when it is given more steps; when that is interrupted, from a later one.
+    return max(found, key=_saved_step, default=None)
+
+
+def _saved_step(folder: Path) -> int:
+    return int(torch.load(folder / "state.bin", weights_only=True, map_location="cpu")["step"])
 
 
 def _checkpoints(output: Path) -> list[Path]:

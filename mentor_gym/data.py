@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import yaml
 
 from mentor_gym.grading import grade, grader_problem
 from mentor_gym.tools.base import Tool
@@ -38,6 +39,42 @@ def data_path(*parts: str) -> Path:
     'train.jsonl'
     """
     return Path(str(resources.files("envs_data"))).joinpath(*parts)
+
+
+def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
+    """Read a YAML file, with the line of every top-level key for messages about its value.
+
+    Raises:
+        DataError: The file cannot be read, is not YAML, or has a top-level key twice.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "suite.yaml")
+    ...     _ = file.write_text("name: shop\\ntools: tools.py\\n")
+    ...     read_yaml(file)
+    ({'name': 'shop', 'tools': 'tools.py'}, {'name': 1, 'tools': 2})
+    """
+    lines: dict[str, int] = {}
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = yaml.safe_load(text)
+        top = yaml.compose(text, Loader=yaml.SafeLoader)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}") from None
+    except yaml.MarkedYAMLError as error:
+        where = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DataError(f"{path}{where}: not YAML: {error.problem}") from None
+    except yaml.YAMLError as error:
+        raise DataError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if isinstance(top, yaml.MappingNode):
+        for key, _ in top.value:
+            line, name = key.start_mark.line + 1, str(key.value)
+            if name in lines:
+                raise DataError(f'{path}, line {line}: field "{name}" stands twice, first in line {lines[name]}')
+            lines[name] = line
+    return content, lines
 
 
 def load_tasks(path: Path, suite: str, split: str, tools: Mapping[str, Tool]) -> list[Task]:

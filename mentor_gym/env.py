@@ -80,7 +80,7 @@ class MentorToolEnv(gym.Env[str, str]):
         prompt: str = "full",
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(max_turns, int) or max_turns < 1:
+        if type(max_turns) is not int or max_turns < 1:
             raise ValueError(f"max_turns must be a whole number of at least 1, got {max_turns!r}")
         if prompt not in PROMPT_STYLES:
             raise ValueError(f"prompt must be one of {', '.join(PROMPT_STYLES)}, got {prompt!r}")

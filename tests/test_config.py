@@ -57,10 +57,11 @@ def test_overrides_win_over_the_file(tmp_path):
 )
 def test_what_does_not_fit_is_refused_with_file_and_key(tmp_path, line, message):
     path = tmp_path / "mine.yaml"
-    path.write_text(line + "\n")
+    path.write_text(f"# a comment\n{line}\n")
     with pytest.raises(ConfigError) as raised:
         load_config(path)
-    assert str(raised.value).startswith(f"{path}: ")
+    where = {"- steps": f"{path}: ", "steps: [": f"{path}, line 3: "}.get(line, f"{path}, line 2: ")
+    assert str(raised.value).startswith(where)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
@@ -71,12 +72,20 @@ def test_what_does_not_fit_is_refused_with_file_and_key(tmp_path, line, message)
         ("stepz=3", "override 'stepz=3': unknown key 'stepz'; did you mean 'steps'?"),
         ("steps", "override 'steps': expected key=value"),
         ("steps=many", "steps: expected a whole number, got 'many'"),
+        ("steps=0", "override 'steps=0': steps: must be at least 1, got 0"),
     ],
 )
 def test_wrong_overrides_are_refused(override, message):
     with pytest.raises(ConfigError) as raised:
         load_config("smoke", [override])
     assert message in str(raised.value)
+
+
+def test_a_key_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("steps: 2\nseed: 1\nsteps: 3\n")
+    with pytest.raises(ConfigError, match=r'mine\.yaml, line 3: field "steps" stands twice, first in line 1'):
+        load_config(path)
 
 
 def test_a_missing_file_names_the_nearest_shipped_one(tmp_path):

@@ -118,6 +118,12 @@ def test_wrong_options_are_refused(option):
         LLMAgent((make_model(), make_tokenizer()), **option)
 
 
+@pytest.mark.parametrize("name", ["runs/grpo/final", "./model", "/nowhere/model", "~/model"])
+def test_a_missing_folder_is_not_looked_for_elsewhere(name):
+    with pytest.raises(ValueError, match=f"^model '{name}': no such folder$"):
+        LLMAgent(name)
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no model folder \(it has no config.json\)"):
         LLMAgent(str(tmp_path))

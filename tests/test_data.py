@@ -111,14 +111,16 @@ def test_files_that_are_missing_or_empty(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("name: [", "not YAML"),
+        ("name: shop\ntools: [", "suite.yaml, line 2: not YAML"),
         ("- 1", "expected the keys name, tools, splits"),
         ("name: shop\ntools: tools.py\nsplits: {}", 'field "splits"'),
         ("tools: tools.py\nsplits: {train: train.jsonl}", 'field "name"'),
-        ("name: shop\ntool: tools.py", 'field "tool" is unknown'),
+        ("name: shop\ntool: tools.py", 'suite.yaml, line 2: field "tool" is unknown'),
+        ("name: shop\ntools: 3", 'suite.yaml, line 2: field "tools": expected a text'),
+        ("name: shop\ntools: tools.py\nname: store", 'suite.yaml, line 3: field "name" stands twice'),
         ("name: shop\ntools: tools.py\nsplits: {train: 3}", "split: file.jsonl"),
-        ("name: shop\ntools: tools.py\nsplits: {train: lost.jsonl}", "splits.train"),
-        ("name: shop\ntools: lost.py\nsplits: {train: train.jsonl}", 'field "tools"'),
+        ("name: shop\ntools: tools.py\nsplits: {train: lost.jsonl}", 'line 3: field "splits.train"'),
+        ("name: shop\ntools: lost.py\nsplits: {train: train.jsonl}", 'line 2: field "tools"'),
         ("name: shop\ntools: empty.py\nsplits: {train: train.jsonl}", "@tool"),
         ("name: shop\ntools: broken.py\nsplits: {train: train.jsonl}", "ZeroDivisionError"),
     ],
@@ -132,6 +134,23 @@ def test_broken_suite_files_are_refused(tmp_path: Path, content: str, words: str
         load_yaml_suite(str(path))
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_suite_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "suite.yaml"
+    path.write_bytes("name: Geschäft".encode("latin-1"))
+    with pytest.raises(DataError, match=r"suite\.yaml: not UTF-8: .*position 11"):
+        load_yaml_suite(str(path))
+
+
+def test_a_relative_path_is_another_suite_in_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        write_suite(tmp_path / name, [row(name)])
+        monkeypatch.chdir(tmp_path / name)
+        assert load_suite("suite.yaml").tasks("train").ids == [name]
+        assert load_suite("suite.yaml") is load_suite("./suite.yaml")
 
 
 def test_unknown_suites_and_splits(suite: str) -> None:

@@ -106,7 +106,10 @@ def test_unknown_arguments_are_refused(suite: str) -> None:
     for kwargs, words in [
         ({"suite": "maths"}, "math, facts"),
         ({"split": "tets"}, "train, valid"),
+        ({"suite": 3}, "math, facts"),
+        ({"suite": ["math"]}, "math, facts"),
         ({"max_turns": 0}, "max_turns"),
+        ({"max_turns": True}, "max_turns"),
         ({"prompt": "long"}, "full, compact"),
         ({"render_mode": "rgb_array"}, "render_mode"),
         ({"reward": "metor"}, "mentor"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import random
+import shutil
 
 import pytest
 import torch
@@ -313,6 +314,30 @@ def test_a_finished_run_is_not_repeated_but_can_go_on(folder, tmp_path):
     assert len(read(output)) == 1
     train(make_config(folder, output, steps=2), resume=True, progress=False)
     assert [row["step"] for row in read(output)] == [1, 2]
+
+
+def test_an_extended_run_that_dies_goes_on_from_its_newest_checkpoint(folder, tmp_path):
+    output = tmp_path / "run"
+    train(make_config(folder, output, steps=1), progress=False)
+    shutil.copytree(output / "final", tmp_path / "first-end")
+    train(make_config(folder, output), resume=True, progress=False)
+    # As if it had died in step 4: the end of the first part is still there, older than the checkpoint of step 3.
+    shutil.rmtree(output / "final")
+    (tmp_path / "first-end").rename(output / "final")
+    before = (output / "metrics.jsonl").read_text().splitlines()[:3]
+    train(make_config(folder, output), resume=True, progress=False)
+    after = (output / "metrics.jsonl").read_text().splitlines()
+    # Times stand in the lines, so equal lines were not written again.
+    assert after[:3] == before
+    assert len(after) == 4
+
+
+def test_a_run_that_broke_off_before_its_first_step_binds_nobody(folder, tmp_path):
+    output = tmp_path / "run"
+    with pytest.raises(ValueError, match="unknown reward 'mentr'"):
+        train(make_config(folder, output, reward="mentr"), progress=False)
+    train(make_config(folder, output, steps=1), resume=True, progress=False)
+    assert len(read(output)) == 1
 
 
 def test_wrong_names_are_refused_before_anything_runs(folder, tmp_path):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib
 from functools import lru_cache
+from pathlib import Path
 
 from mentor_gym.suites.base import Suite, load_yaml_suite
 
@@ -16,20 +17,30 @@ SUITES = {
 }
 
 
-@lru_cache(maxsize=64)
 def load_suite(suite: str) -> Suite:
-    """Return a suite by its name or by the path of its YAML file.
+    """Return a suite by its name or by the path of its YAML file. A file is read once in a process.
 
     Raises:
         ValueError: No suite of that name.
         DataError: The YAML file or what it names is broken.
+
+    >>> load_suite("math").splits
+    ('train', 'valid', 'test', 'ood-compose', 'ood-tools')
     """
+    if isinstance(suite, str) and suite in SUITES:
+        return _load(suite)
+    if isinstance(suite, str) and suite.endswith((".yaml", ".yml")):
+        # The whole path, so that the same relative one means another file in another working directory.
+        return _load(str(Path(suite).resolve()))
+    raise ValueError(f"unknown suite {suite!r}; known: {', '.join(SUITES)}, or the path of a suite.yaml")
+
+
+@lru_cache(maxsize=64)
+def _load(suite: str) -> Suite:
     if suite in SUITES:
         built: Suite = importlib.import_module(SUITES[suite]).build()
         return built
-    if suite.endswith((".yaml", ".yml")):
-        return load_yaml_suite(suite)
-    raise ValueError(f"unknown suite {suite!r}; known: {', '.join(SUITES)}, or the path of a suite.yaml")
+    return load_yaml_suite(suite)
 
 
 __all__ = ["SUITES", "Suite", "load_suite"]

@@ -7,9 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from mentor_gym.data import DataError, data_path, load_tasks
+from mentor_gym.data import DataError, data_path, load_tasks, read_yaml
 from mentor_gym.tools.base import ToolBox
 from mentor_gym.types import Task
 
@@ -111,30 +109,30 @@ def load_yaml_suite(path: str) -> Suite:
         DataError: A file is missing or broken; says which, and what was expected.
     """
     source = Path(path).resolve()
-    try:
-        content = yaml.safe_load(source.read_text())
-    except OSError as error:
-        raise DataError(f"{source}: cannot be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise DataError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
+    content, lines = read_yaml(source)
     expected: dict[str, type] = {"name": str, "tools": str, "splits": dict}
     if not isinstance(content, dict):
         raise DataError(f"{source}: expected the keys {', '.join(expected)}")
     for key in content:
         if key not in (*expected, "description"):
-            raise DataError(f'{source}: field "{key}" is unknown; expected {", ".join(expected)}, description')
+            raise DataError(
+                f'{source}, line {lines.get(str(key), 1)}: field "{key}" is unknown; expected {", ".join(expected)}, description'
+            )
     for key, kind in expected.items():
         if not isinstance(content.get(key), kind) or not content[key]:
-            raise DataError(f'{source}: field "{key}": expected a {"mapping" if kind is dict else "text"}')
+            where = f"{source}, line {lines[key]}" if key in lines else source
+            raise DataError(f'{where}: field "{key}": expected a {"mapping" if kind is dict else "text"}')
     folder = source.parent
     files = {}
     for split, file in content["splits"].items():
         if not isinstance(split, str) or not isinstance(file, str):
-            raise DataError(f'{source}: field "splits": expected split: file.jsonl')
+            raise DataError(f'{source}, line {lines["splits"]}: field "splits": expected split: file.jsonl')
         files[split] = folder / file
         if not files[split].is_file():
-            raise DataError(f'{source}: field "splits.{split}": {files[split]} does not exist')
-    box = _box_from_file(folder / content["tools"], source)
+            raise DataError(
+                f'{source}, line {lines["splits"]}: field "splits.{split}": {files[split]} does not exist'
+            )
+    box = _box_from_file(folder / content["tools"], f"{source}, line {lines['tools']}")
     return Suite(
         content["name"],
         tuple(files),
@@ -144,9 +142,9 @@ def load_yaml_suite(path: str) -> Suite:
     )
 
 
-def _box_from_file(path: Path, source: Path) -> ToolBox:
+def _box_from_file(path: Path, where: str) -> ToolBox:
     if not path.is_file():
-        raise DataError(f'{source}: field "tools": {path} does not exist')
+        raise DataError(f'{where}: field "tools": {path} does not exist')
     try:
         namespace: dict[str, Any] = runpy.run_path(str(path))
         box = ToolBox.from_module(namespace)
