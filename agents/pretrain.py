@@ -1,8 +1,8 @@
 """Pretrain the embedded `tiny` model from scratch on synthetic tool-use conversations.
 
-The shipped weights were made on one CPU core, in about half an hour, by
+The shipped weights were made on two CPU cores, in about twenty minutes, by
 
-    python -m agents.pretrain --seed 0 --documents 180000 --out agents/weights/tiny
+    python -m agents.pretrain --seed 0 --documents 180000 --threads 2 --out agents/weights/tiny
 
 The text is written anew from the seed, so it is not shipped. What can be learnt later is fixed by the shares in
 `agents.pretrain_text`; they were set once and never tuned for a reward.
@@ -205,7 +205,7 @@ def pretrain(
             print(f"step {step + 1}/{len(plan)} loss {mean:.4f} {speed:,.0f} tokens/s", flush=True)
             save(model, tokenizer, out)
     facts = {"seed": seed, "documents": documents, "epochs": epochs, "tokens": len(ids) * epochs}
-    command = f"python -m agents.pretrain --seed {seed} --documents {documents} --epochs {epochs}"
+    command = f"python -m agents.pretrain --seed {seed} --documents {documents} --epochs {epochs} --threads {threads}"
     (out / "origin.json").write_text(json.dumps({"command": command, **facts}, indent=2) + "\n")
 
 

@@ -3,8 +3,9 @@
 Three families, in the wire format and the compact prompt:
 
 - *kinds*: the training kinds of the `math` suite. One-call problems are solved right in `SINGLE_SHARE` of
-  the conversations, problems of several calls in `CHAIN_SHARE`; the others stop early, go astray or call at
-  random. This is the dial that leaves room for learning: the base can sample the right calls, and seldom does.
+  the conversations, problems of several calls in `CHAIN_SHARE`; most of the others stop too early, some go astray or
+  call at random. This is the dial that leaves room for learning: the base can sample the right calls, and seldom
+  makes all of them.
 - *direct*: "What is 3 plus 4?", one call, always right.
 - *look-up*: invented tools whose description shares a word with the question, and arguments to copy.
 
@@ -28,12 +29,13 @@ from mentor_gym.suites.math import (
     offer,
     parse_formula,
     split_of,
+    vary,
 )
 from mentor_gym.suites.math_kinds import BOXES, ITEMS, KINDS, NAMES, Kind
 from mentor_gym.suites.plans import PlanFailed, calls_of, lower, run
 
 SINGLE_SHARE = 0.5
-CHAIN_SHARE = 0.12
+CHAIN_SHARE = 0.15
 
 # Ways to say what a tool does, around its own argument names; the first is not the shipped description.
 PARAPHRASES: dict[str, tuple[str, ...]] = {
@@ -106,7 +108,7 @@ class Writer:
         rng = self.rng
         kind = rng.choice(KINDS)
         numbers = self._training_numbers(kind)
-        prompt = rng.choice(kind.wordings).format(
+        prompt = vary(rng.choice(kind.wordings), rng).format(
             name=rng.choice(NAMES) if rng.random() < 0.7 else self._name(),
             items=rng.choice(ITEMS) if rng.random() < 0.7 else self._word(),
             box=rng.choice(BOXES),
@@ -124,10 +126,11 @@ class Writer:
         answer = steps[-1][2]
         right = rng.random() < (SINGLE_SHARE if len(steps) == 1 else CHAIN_SHARE)
         if not right:
-            kept = rng.randint(0, len(steps) - 1)
+            # Most stop too early: to go on until everything is done is what is left to be learnt.
+            kept = rng.randint(min(1, len(steps) - 1), len(steps) - 1) if rng.random() < 0.7 else 0
             steps = steps[:kept]
             shown = list(numbers.values())
-            for _ in range(rng.choice((0, 0, 1, 1, 1, 2, 2, 3))):
+            for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 1, 2))):
                 steps.append(self._random_call(offered, shown, steps))
             answer = steps[-1][2] if steps else str(rng.choice(shown))
             if answer.startswith("error"):
@@ -176,23 +179,27 @@ class Writer:
         target_line = name = ""
         keys: list[str] = []
         for word in words:
-            tool_name = self._tool_name(names)
+            tool_name = word if rng.random() < 0.3 and word not in names else self._tool_name(names)
             tool_keys = rng.sample(WORDS, rng.choice((1, 1, 2, 2, 3)))
             if rng.random() < 0.3:
                 tool_keys = rng.sample(("a", "b", "x", "numbers", "base", "digits"), min(len(tool_keys), 3))
+            all_numbers = rng.random() < 0.2
+            if all_numbers:
+                tool_keys = ["numbers"]
             templates = (f"{word} of {' and '.join(tool_keys)}", f"find the {word} of a {tool_keys[0]}", word)
-            description = rng.choice(templates)
+            description = f"{word} of all numbers" if all_numbers else rng.choice(templates)
             line = f"{tool_name}({', '.join(tool_keys)}): {description}"
             names.append(tool_name)
             signatures.append(line)
             if word is target:
                 target_line, name, keys = line, tool_name, tool_keys
-        listed = "list" if rng.random() < 0.25 else "plain"
+        listed = keys == ["numbers"] or rng.random() < 0.15
         arguments: dict[str, Any] = {}
         shown: list[str] = []
         for key in keys:
-            if listed == "list" and key == keys[-1]:
-                items = [self._value() for _ in range(rng.randint(2, 3))]
+            if listed and key == keys[-1]:
+                draw = self._number if key == "numbers" else self._value
+                items = [draw() for _ in range(rng.randint(2, 4))]
                 arguments[key] = items
                 shown.append(", ".join(str(item) for item in items[:-1]) + f" and {items[-1]}")
             else:
@@ -202,6 +209,10 @@ class Writer:
         forms = ("What is the {0} of {1}?", "Find the {0} of {1}.", "{1}: {0}?", "Which {0} has {1}?")
         prompt = rng.choice(forms).format(target, self._join(shown, keys))
         result = str(self._value())
+        if rng.random() < 0.5:
+            # Among tools that it knows, too, the model must find the one that the question asks for.
+            for known in rng.sample(PAPER_NAMES, rng.randint(1, 3)):
+                signatures.append(render_signature(self.tools[known].schema["function"]))
         rng.shuffle(signatures)
         assert target_line in signatures
         return self._messages("\n".join([*signatures, prompt]), [(name, arguments, result)], result)
@@ -255,6 +266,9 @@ class Writer:
                 lines.append(f"{names[tool_name]}({', '.join(alias)}): {summary}")
             else:
                 lines.append(render_signature({**tool.schema["function"], "name": names[tool_name]}))
+        if rng.random() < 0.3:
+            invented = f"{self._tool_name(list(names.values()))}({rng.choice(WORDS)}): {rng.choice(WORDS)}"
+            lines.insert(rng.randint(0, len(lines)), invented)
         renamed = [
             (names[name], {keys[name][key]: value for key, value in arguments.items()}, result)
             for name, arguments, result in steps

@@ -42,7 +42,7 @@ def data_path(*parts: str) -> Path:
 
 
 def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
-    """Read a YAML file, with the line of every top-level key for messages about its value.
+    r"""Read a YAML file, with the line of every top-level key for messages about its value.
 
     Raises:
         DataError: The file cannot be read, is not YAML, or has a top-level key twice.
@@ -50,7 +50,7 @@ def read_yaml(path: Path) -> tuple[Any, dict[str, int]]:
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "suite.yaml")
-    ...     _ = file.write_text("name: shop\\ntools: tools.py\\n")
+    ...     _ = file.write_text("name: shop\ntools: tools.py\n")
     ...     read_yaml(file)
     ({'name': 'shop', 'tools': 'tools.py'}, {'name': 1, 'tools': 2})
     """

@@ -113,14 +113,14 @@ def load_yaml_suite(path: str) -> Suite:
     expected: dict[str, type] = {"name": str, "tools": str, "splits": dict}
     if not isinstance(content, dict):
         raise DataError(f"{source}: expected the keys {', '.join(expected)}")
+    known = (*expected, "description")
     for key in content:
-        if key not in (*expected, "description"):
-            raise DataError(
-                f'{source}, line {lines.get(str(key), 1)}: field "{key}" is unknown; expected {", ".join(expected)}, description'
-            )
+        if key not in known:
+            where = f"{source}, line {lines.get(str(key), 1)}"
+            raise DataError(f'{where}: field "{key}" is unknown; expected {", ".join(known)}')
     for key, kind in expected.items():
         if not isinstance(content.get(key), kind) or not content[key]:
-            where = f"{source}, line {lines[key]}" if key in lines else source
+            where = f"{source}, line {lines[key]}" if key in lines else str(source)
             raise DataError(f'{where}: field "{key}": expected a {"mapping" if kind is dict else "text"}')
     folder = source.parent
     files = {}

@@ -1,9 +1,9 @@
 """The `math` suite: word problems over real arithmetic tools.
 
 ## Splits
-`train`; `valid`, the same wordings with numbers that training never shows, for every choice; `test`, unseen
-numbers and wordings; `ood-compose`, longer and unseen compositions of the same operations; `ood-tools`, problems
-that need tools which no other split offers.
+`train`; `valid`, for every choice, and `test`, each with numbers and wordings that no other split shows;
+`ood-compose`, longer and unseen compositions of the same operations; `ood-tools`, problems that need tools which no
+other split offers.
 
 ## Tools
 The paper's twelve, and seven unseen ones; each task offers three to six, in random order.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import ast
 import random
+import re
 import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -199,8 +200,8 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
     if numbers is None or (split in ("train", "valid", "test") and split_of(kind.name, numbers) != split):
         return None
     unseen = split == "test"
-    wording = rng.choice(kind.test_wordings if unseen else kind.wordings)
-    prompt = wording.format(
+    own = {"valid": kind.valid_wordings, "test": kind.test_wordings}.get(split)
+    prompt = vary(rng.choice(own or kind.wordings), rng).format(
         name=rng.choice(TEST_NAMES if unseen else NAMES),
         items=rng.choice(TEST_ITEMS if unseen else ITEMS),
         box=rng.choice(BOXES),
@@ -231,6 +232,15 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
     )
 
 
+def vary(wording: str, rng: random.Random) -> str:
+    """Choose one of each group of alternatives in a wording.
+
+    >>> vary("How many [are left|remain]?", random.Random(0))
+    'How many remain?'
+    """
+    return re.sub(r"\[([^\]]*)\]", lambda match: rng.choice(match[1].split("|")), wording)
+
+
 def draw_numbers(kind: Kind, rng: random.Random) -> dict[str, Any] | None:
     """Draw a kind's numbers; None when they do not meet its condition."""
     numbers: dict[str, Any] = {}
@@ -244,7 +254,7 @@ def draw_numbers(kind: Kind, rng: random.Random) -> dict[str, Any] | None:
         numbers[name] = int(value) if value == int(value) else value
     if not eval(kind.where, {"__builtins__": {}}, {**scope, **numbers}):
         return None
-    shown = "".join((*kind.wordings, *kind.test_wordings))
+    shown = "".join((*kind.wordings, *kind.valid_wordings, *kind.test_wordings))
     return {name: value for name, value in numbers.items() if f"{{{name}}}" in shown}
 
 
