@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Sequence
@@ -18,11 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
 from agents.jobs import read_metrics, write_json
 from mentor_gym import __version__
-from mentor_gym.data import data_path
+from mentor_gym.data import DataError, data_path, read_yaml
 
 ARMS = ("base", "sft", "grpo-sparse", "grpo-mentor", "grpo-strict")
 STUDENT = "grpo-mentor"
@@ -90,26 +90,39 @@ def load_settings(quick: bool = False, path: Path | None = None) -> DemoSettings
     """
     path = path or _CONFIGS / "demo.yaml"
     try:
-        content = yaml.safe_load(path.read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise DemoError(f"{path}: cannot be read: {' '.join(str(error).split())}") from None
+        content, lines = read_yaml(path)
+    except DataError as error:
+        raise DemoError(str(error)) from None
     if not isinstance(content, dict):
         raise DemoError(f"{path}: expected a mapping of settings")
     changes = content.pop("quick", {})
-    try:
-        settings = msgspec.convert(_merge(content, changes) if quick else content, DemoSettings)
-    except msgspec.ValidationError as error:
-        raise DemoError(f"{path}: {error}") from None
+    if not isinstance(changes, dict):
+        raise DemoError(f"{path}, line {lines['quick']}: quick: expected a mapping of settings")
+    settings = _convert(content, path, lines)
+    if quick:
+        # The file is right without them, so what is wrong now stands in the section of changes.
+        settings = _convert(_merge(content, changes), path, dict.fromkeys(lines, lines.get("quick", 1)))
     if len(settings.seeds) != len(set(settings.seeds)) or not settings.seeds or not settings.evaluation.splits:
         raise DemoError(f"{path}: seeds and evaluation.splits need at least one entry, seeds no entry twice")
     return settings
+
+
+def _convert(content: dict[str, Any], path: Path, lines: dict[str, int]) -> DemoSettings:
+    try:
+        return msgspec.convert(content, DemoSettings)
+    except msgspec.ValidationError as error:
+        # msgspec ends with the path of the value, or names the field in question.
+        found = re.search(r"`\$\.(\w+)", str(error)) or re.search(r"field `(\w+)`", str(error))
+        where = f"{path}, line {lines[found[1]]}" if found and found[1] in lines else str(path)
+        raise DemoError(f"{where}: {error}") from None
 
 
 def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     """Return `base` with `changes` on top, section by section."""
     merged = copy.deepcopy(base)
     for key, value in changes.items():
-        merged[key] = _merge(merged[key], value) if isinstance(value, dict) and key in merged else value
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
     return merged
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import sys
@@ -12,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
+from mentor_gym.names import nearest
 from mentor_gym.types import Task
 
 ENTRY_POINT_GROUP = "mentor_gym.agents"
@@ -136,11 +136,9 @@ def load_agent(name: str, **options: Any) -> Agent:
         options = {"model": name, **options}
     else:
         known = [*AGENTS, *points.names]
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
         raise AgentError(
-            f"no agent {name!r}{hint} Known: {', '.join(known)}, or module:attribute, a model folder, "
-            "or a Hugging Face id"
+            f"no agent {name!r}; known: {', '.join(known)}, or module:attribute, a model folder, "
+            f"or a Hugging Face id{nearest(name, known)}"
         )
     if isinstance(found, type) or getattr(found, "is_factory", False):
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from mentor_gym.data import DataError, read_yaml
+from mentor_gym.names import nearest
 
 CONFIGS = Path(__file__).parent / "configs"
 
@@ -139,8 +139,7 @@ def _find(path: str | Path) -> Path:
     if shipped.is_file():
         return shipped
     names = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "demo")
-    near = difflib.get_close_matches(source.stem, names, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    hint = nearest(source.stem, names)
     raise ConfigError(f"{path}: no such file, and no shipped configuration ({', '.join(names)}){hint}")
 
 
@@ -160,8 +159,7 @@ def _convert(key: Any, value: Any, where: str) -> Any:
     """Check a value against its field's type; the only conversions are from int, and from `1e-4`, to float."""
     fields = _field_types()
     if key not in fields:
-        near = difflib.get_close_matches(str(key), fields, n=1, cutoff=0.4)
-        hint = f"; did you mean {near[0]!r}?" if near else f"; known keys: {', '.join(fields)}"
+        hint = nearest(key, fields) or f"; known keys: {', '.join(fields)}"
         raise ConfigError(f"{where}: unknown key {key!r}{hint}")
     expected = fields[key]
     if expected is Any:
@@ -172,9 +170,8 @@ def _convert(key: Any, value: Any, where: str) -> Any:
         choices = typing.get_args(expected)
         if value in choices:
             return value
-        near = difflib.get_close_matches(str(value), choices, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ConfigError(f"{where}: {key}: expected one of {', '.join(choices)}, got {value!r}{hint}")
+        expected_one = f"expected one of {', '.join(choices)}"
+        raise ConfigError(f"{where}: {key}: {expected_one}, got {value!r}{nearest(value, choices)}")
     if expected is float and type(value) is int:
         return float(value)
     if expected is float and isinstance(value, str):

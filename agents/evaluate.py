@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 
 from agents import metrics
@@ -195,33 +196,41 @@ def transcript_messages(transcript: Transcript) -> list[dict[str, Any]]:
 
 
 def format_table(results: Sequence[dict[str, Any]]) -> Table:
-    """Lay out results of `evaluate` side by side, one a row.
+    """Lay out results of `evaluate`, one a row of two lines, within 80 columns.
 
-    A result's `agent` is the name of its row; set it to tell two agents of one class apart.
+    A result's `agent` is the name of its row; set it to tell two agents of one class apart. What the table has no
+    room for, turns among it, is in the results.
     """
-    table = Table(title="Unshaped success, with 95 % intervals over tasks")
-    table.add_column("agent")
-    table.add_column("suite / split")
-    for heading in ("tasks", "pass@1", "pass@k", "tool F1", "similarity", "calls", "turns", "invalid", "cut off"):
-        table.add_column(heading, justify="right")
+    table = Table(
+        title="Unshaped success, with 95 % intervals over tasks",
+        caption="1-JSD: similarity of tool use to the teacher's; entropy: of tool use, in bits",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        padding=0,
+        leading=1,
+    )
+    table.add_column("agent,\nsuite/split", overflow="fold")
+    for heading in (
+        "tasks", "pass@1", "pass@k", "tool\nF1", "1-JSD", "entropy\n(bits)", "calls", "invalid\ncalls", "cut\noff",
+    ):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in results:
         reasons = result["stop_reasons"]
         table.add_row(
-            result.get("agent", ""),
-            f"{result['suite']} / {result['split']}",
+            f"{result.get('agent', '')}\n{result['suite']}/{result['split']}",
             str(result["tasks"]),
-            _with_interval(result["pass@1"], result["pass@1_ci"]),
-            f"@{result['k']} {_with_interval(result['pass@k'], result['pass@k_ci'])}",
-            f"{result['tool_f1']:.3f}",
+            _with_interval(f"{result['pass@1']:.3f}", result["pass@1_ci"]),
+            _with_interval(f"@{result['k']} {result['pass@k']:.3f}", result["pass@k_ci"]),
+            f"{result['tool_f1']:.2f}",
             f"{result['similarity']:.3f}",
+            f"{result['tool_entropy']:.2f}",
             f"{result['calls']:.2f}",
-            f"{result['turns']:.2f}",
             f"{result['invalid_calls']['rate']:.1%}",
-            f"{reasons['turn_limit'] + reasons['token_limit']:.1%}",
+            f"{reasons['turn_limit'] + reasons['token_limit']:.0%}",
         )
     return table
 
 
-def _with_interval(value: float, interval: Sequence[float]) -> str:
+def _with_interval(value: str, interval: Sequence[float]) -> str:
     # An en dash, not brackets: rich reads those as markup.
-    return f"{value:.3f} ({interval[0]:.2f}–{interval[1]:.2f})"
+    return f"{value}\n{interval[0]:.2f}–{interval[1]:.2f}"

@@ -5,12 +5,13 @@ The shipped weights were made on two CPU cores, in about twenty minutes, by
     python -m agents.pretrain --seed 0 --documents 180000 --threads 2 --out agents/weights/tiny
 
 The text is written anew from the seed, so it is not shipped. What can be learnt later is fixed by the shares in
-`agents.pretrain_text`; they were set once and never tuned for a reward.
+`agents.pretrain_text`, which says how they were set; they were never tuned for a reward.
 """
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import math
 import multiprocessing
@@ -150,7 +151,20 @@ def pretrain(
     batch_tokens: int = 4_096,
     threads: int = 1,
 ) -> None:
-    """Write the text, train the model and save it with its tokenizer in Hugging Face format."""
+    """Write the text, train the model and save it with its tokenizer in Hugging Face format.
+
+    `origin.json` beside the weights says how they were made. The text is written in whole shards, so it may hold
+    more documents than were asked for; the real number stands there.
+    """
+    command = describe_command(
+        seed=seed,
+        documents=documents,
+        epochs=epochs,
+        device=device,
+        learning_rate=learning_rate,
+        batch_tokens=batch_tokens,
+        threads=threads,
+    )
     torch.set_num_threads(threads)
     started = time.time()
     ids, mask, lengths = write_text(seed, documents, os.cpu_count() or 1)
@@ -204,9 +218,21 @@ def pretrain(
             speed = seen / (time.time() - started)
             print(f"step {step + 1}/{len(plan)} loss {mean:.4f} {speed:,.0f} tokens/s", flush=True)
             save(model, tokenizer, out)
-    facts = {"seed": seed, "documents": documents, "epochs": epochs, "tokens": len(ids) * epochs}
-    command = f"python -m agents.pretrain --seed {seed} --documents {documents} --epochs {epochs} --threads {threads}"
+    facts = {"seed": seed, "documents": len(lengths), "epochs": epochs, "tokens": len(ids) * epochs}
     (out / "origin.json").write_text(json.dumps({"command": command, **facts}, indent=2) + "\n")
+
+
+def describe_command(**arguments: Any) -> str:
+    """Return the command that makes the same weights: every argument of `pretrain` that is not its default.
+
+    >>> describe_command(seed=1, documents=180_000, batch_tokens=2_048)
+    'python -m agents.pretrain --seed 1 --batch-tokens 2048'
+    """
+    # Not the folder: it is where they were put on one machine, and changes nothing in them.
+    defaults = inspect.signature(pretrain).parameters
+    changed = [(name, value) for name, value in arguments.items() if value != defaults[name].default]
+    words = (f"--{name.replace('_', '-')} {value}" for name, value in changed)
+    return " ".join(["python -m agents.pretrain", *words])
 
 
 def main() -> None:

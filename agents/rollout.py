@@ -9,7 +9,6 @@ Left out: choosing tasks (`agents.train`), and tensors (`agents.trajectory`).
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from agents.base import Agent, AgentError, Completion, Observation
 from agents.conversation import Conversation
 from agents.trajectory import Trajectory
 from mentor_gym.env import MentorToolEnv
+from mentor_gym.names import nearest
 from mentor_gym.types import StopReason
 
 # One count for the whole process: two rollouts that share an agent must never give it the same episode number.
@@ -117,9 +117,7 @@ class Rollout:
         """
         for task_id in task_ids:
             if task_id not in self._known:
-                near = difflib.get_close_matches(str(task_id), self._task_ids, n=1)
-                hint = f"; the nearest is {near[0]!r}" if near else ""
-                raise ValueError(f"no task {task_id!r} in {self._where}{hint}")
+                raise ValueError(f"no task {task_id!r} in {self._where}{nearest(task_id, self._task_ids)}")
         trajectories: list[Trajectory] = []
         for start in range(0, len(task_ids), self.max_live):
             wave = task_ids[start : start + self.max_live]

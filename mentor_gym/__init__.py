@@ -24,6 +24,13 @@ def make_env(reward: Any = "mentor", dense: bool = False, **kwargs: Any) -> gym.
         reward: A preset's name, `{"name": …, **arguments}`, or None for the environment's own 1.0 / 0.0.
         dense: Pay every turn instead of at the end.
         **kwargs: Arguments of `MentorToolEnv`.
+
+    >>> env = make_env("sparse", suite="math", split="test")
+    >>> observation, info = env.reset(seed=0)
+    >>> answer = env.unwrapped.task.answer
+    >>> observation, reward, terminated, truncated, info = env.step(f"<answer>{answer}</answer>")
+    >>> reward, terminated, info["reward_terms"]
+    (1.0, True, {'outcome': 1.0, 'floor': 0.0})
     """
     env = MentorToolEnv(**kwargs)
     return env if reward is None else RewardWrapper(env, reward, dense)

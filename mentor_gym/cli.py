@@ -7,7 +7,6 @@ the user's is one line on stderr and exit code 2; a check that fails (`data veri
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import random
@@ -33,7 +32,7 @@ from mentor_gym.grading import grade
 from mentor_gym.protocol import render_message
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.rewards import PRESETS, make_reward
-from mentor_gym.suites import SUITES, Suite, load_suite
+from mentor_gym.suites import SUITES, load_suite
 
 if TYPE_CHECKING:
     from agents.base import Agent
@@ -152,23 +151,6 @@ def _resumable(how: str) -> Iterator[None]:
         raise _Interrupted(how) from None
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
-    """Name the nearest known name, and all of them."""
-    near = difflib.get_close_matches(name, known, n=1)
-    return (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(known)}"
-
-
-def _suite(name: str) -> Suite:
-    if name not in SUITES and not name.endswith((".yaml", ".yml")):
-        raise ValueError(f"unknown suite {name!r}; {_nearest(name, list(SUITES))}, or the path of a suite.yaml")
-    return load_suite(name)
-
-
-def _check_reward(name: str) -> None:
-    if name not in PRESETS:
-        raise ValueError(f"unknown reward {name!r}; {_nearest(name, list(PRESETS))}")
-
-
 def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any], wished: dict[str, Any]) -> Agent:
     """Load an agent with the options that the user gave, and defaults of ours that it may not know."""
     from agents.base import AgentError, load_agent
@@ -221,10 +203,8 @@ def list_command() -> None:
     console.print(table)
 
     table = Table("reward", "maximum", "what it pays", title="rewards", title_justify="left")
-    for name, (factory, settings) in PRESETS.items():
-        summary = (factory.__doc__ or "").partition("\n")[0]
-        arguments = ", ".join(f"{key}={value}" for key, value in settings.items())
-        table.add_row(name, f"{make_reward(name).maximum:g}", f"{summary} ({arguments})" if arguments else summary)
+    for name, preset in PRESETS.items():
+        table.add_row(name, f"{make_reward(name).maximum:g}", preset.summary)
     console.print(table)
 
     agents = [*AGENTS, *(point.name for point in metadata.entry_points(group=ENTRY_POINT_GROUP))]
@@ -260,8 +240,8 @@ def rollout(
     """
     from agents.rollout import Rollout
 
-    _check_reward(reward)
-    chosen = _suite(suite)
+    maximum = make_reward(reward).maximum
+    chosen = load_suite(suite)
     split = split or chosen.splits[0]
     player = _load_agent(agent, option, {"temperature": temperature}, {"seed": seed})
     settings = {
@@ -291,7 +271,7 @@ def rollout(
         _print_episode(trajectory, colour)
     print(
         f"{agent} on {chosen.name}/{split}: {successes} of {len(trajectories)} correct, "
-        f"mean {reward} reward {mean:.3f} of at most {make_reward(reward).maximum:g}"
+        f"mean {reward} reward {mean:.3f} of at most {maximum:g}"
     )
 
 
@@ -334,7 +314,6 @@ def play(
 
     - `printf 'stock apple\nanswer 120\n' | mentor-gym play --suite tests/custom_suite/suite.yaml --task shop-3`
     """
-    _suite(suite)
     env = MentorToolEnv(suite=suite, split=split, max_turns=max_turns, prompt=prompt)
     try:
         play_module.play(env, seed=seed, task_id=task)
@@ -361,7 +340,8 @@ def evaluate(
 ) -> None:
     """Measure unshaped success, pass@k and tool use of an agent on one or more splits.
 
-    Without --temperature, a language model is greedy at -k 1 and samples at its own default above.
+    Without --temperature, a language model is greedy at -k 1 and samples at its own default above. A model that
+    was not trained on the compact prompt, such as one from the Hub, needs `--prompt full`.
 
     Examples:
     - `mentor-gym eval runs/demo/final --split test --split ood-tools -k 4 --temperature 1`
@@ -371,11 +351,10 @@ def evaluate(
     name = model or agent
     if name is None or (model and agent):
         raise ValueError("name one agent: mentor-gym eval MODEL, or mentor-gym eval --agent NAME")
-    chosen = _suite(suite)
+    chosen = load_suite(suite)
     splits = split or ["test" if "test" in chosen.splits else chosen.splits[0]]
     for item in splits:
-        if item not in chosen.splits:
-            raise ValueError(f"suite {chosen.name!r} has no split {item!r}; {_nearest(item, chosen.splits)}")
+        chosen.tasks(item)  # an unknown or broken split is refused before a model is loaded
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ValueError(f"--json {json_file}: the folder {json_file.absolute().parent} does not exist")
     wished: dict[str, Any] = {"seed": seed}
@@ -408,6 +387,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
 ) -> None:
     """Train a model: supervised on teacher traces, or with a reward.
+
+    A model that was not trained on the compact prompt, such as one from the Hub, needs `prompt=full`.
 
     Examples:
     - `mentor-gym train grpo-mentor steps=100 seed=1 output=runs/mentor-1`
@@ -455,7 +436,7 @@ def rebuild(
     Examples:
     - `mentor-gym data rebuild --out my_data --seed 7`
     """
-    chosen = [_suite(name) for name in suite or SUITES]
+    chosen = [load_suite(name) for name in suite or SUITES]
     _refuse_partial(out, [item.name for item in chosen])
     manifest = data_files.rebuild(chosen, out, seed)
     for name, entry in manifest["files"].items():
@@ -501,7 +482,7 @@ def validate(suite: Annotated[str, typer.Argument(help="Path of a suite.yaml, or
     Examples:
     - `mentor-gym data validate tests/custom_suite/suite.yaml`
     """
-    chosen = _suite(suite)
+    chosen = load_suite(suite)
     failed = False
     for split in chosen.splits:
         problems = validate_split(suite, split)

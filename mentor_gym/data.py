@@ -29,7 +29,12 @@ _encoder = msgspec.json.Encoder()
 
 
 class DataError(ValueError):
-    """A data file that cannot be used; the message names the file, the line, the field and what was expected."""
+    """A data file that cannot be used; the message names the file, the line, the field and what was expected.
+
+    >>> load_tasks(Path("gone.jsonl"), "mine", "train", {})
+    Traceback (most recent call last):
+    mentor_gym.data.DataError: gone.jsonl: cannot be read: No such file or directory
+    """
 
 
 def data_path(*parts: str) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import gymnasium as gym
 
 from mentor_gym.grading import grade
+from mentor_gym.names import nearest
 from mentor_gym.protocol import (
     MAX_ACTION_CHARS,
     clean,
@@ -68,6 +69,12 @@ class MentorToolEnv(gym.Env[str, str]):
 
     Raises:
         ValueError: An argument is out of range or names nothing.
+
+    >>> env = MentorToolEnv("math", split="test", prompt="compact")
+    >>> observation, info = env.reset(seed=0)
+    >>> observation, reward, terminated, truncated, info = env.step("<answer>no idea</answer>")
+    >>> reward, terminated, info["is_success"]
+    (0.0, True, False)
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi", "human"], "render_fps": 4}  # type: ignore[misc]
@@ -83,9 +90,11 @@ class MentorToolEnv(gym.Env[str, str]):
         if type(max_turns) is not int or max_turns < 1:
             raise ValueError(f"max_turns must be a whole number of at least 1, got {max_turns!r}")
         if prompt not in PROMPT_STYLES:
-            raise ValueError(f"prompt must be one of {', '.join(PROMPT_STYLES)}, got {prompt!r}")
+            hint = nearest(prompt, PROMPT_STYLES)
+            raise ValueError(f"prompt must be one of {', '.join(PROMPT_STYLES)}, got {prompt!r}{hint}")
         if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ValueError(f"render_mode must be 'ansi', 'human' or None, got {render_mode!r}")
+            hint = nearest(render_mode, self.metadata["render_modes"])
+            raise ValueError(f"render_mode must be 'ansi', 'human' or None, got {render_mode!r}{hint}")
         self._suite = load_suite(suite)
         self.split = self._suite.splits[0] if split is None else split
         self.max_turns = max_turns
@@ -238,9 +247,11 @@ class MentorToolEnv(gym.Env[str, str]):
         return self.transcript
 
     def _choose(self, options: dict[str, Any]) -> tuple[Task, int]:
-        unknown = set(options) - {"task_id", "teacher_turns"}
-        if unknown:
-            raise ValueError(f"unknown reset option {sorted(unknown)[0]!r}; known: task_id, teacher_turns")
+        known = ("task_id", "teacher_turns")
+        for option in options:
+            if option not in known:
+                hint = nearest(option, known)
+                raise ValueError(f"unknown reset option {option!r}; known: {', '.join(known)}{hint}")
         if "task_id" in options:
             try:
                 task = self._tasks[str(options["task_id"])]

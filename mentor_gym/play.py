@@ -6,7 +6,6 @@ format itself, which goes to the environment unchanged. A line that is none of t
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 import sys
@@ -16,6 +15,7 @@ from typing import Any
 import msgspec
 
 from mentor_gym.env import MentorToolEnv
+from mentor_gym.names import nearest
 from mentor_gym.protocol import clean, render_call, render_signature
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.rewards import PRESETS, make_reward
@@ -73,9 +73,8 @@ def read_line(line: str, tools: Mapping[str, Tool]) -> str:
         return f"<answer>{rest}</answer>"
     tool = tools.get(word)
     if tool is None:
-        near = difflib.get_close_matches(word, [*tools, *_COMMANDS], n=1)
-        hint = f"did you mean {near[0]}?" if near else "a line starts with a tool's name, answer, help or quit"
-        raise NotUnderstood(f"no tool {word[:64]!r}; {hint}")
+        hint = nearest(word, [*tools, *_COMMANDS]) or "; a line starts with a tool's name, answer, help or quit"
+        raise NotUnderstood(f"no tool {word[:64]!r}{hint}")
     return render_call(word, _read_arguments(rest, tool))
 
 

@@ -18,6 +18,7 @@ import pytest
 from mentor_gym import cli
 from mentor_gym.play import NotUnderstood, read_line
 from mentor_gym.protocol import parse_action
+from mentor_gym.rewards import PRESETS
 from mentor_gym.tools.math import math_box
 
 SHOP = Path(__file__).parent / "custom_suite" / "suite.yaml"
@@ -67,6 +68,8 @@ def test_no_arguments_show_the_commands(run: Run) -> None:
 def test_help_has_text_and_examples(run: Run, command: str) -> None:
     code, out, _ = run(*command.split(), "--help")
     assert code == 0
+    if command in ("eval", "train"):
+        assert f"needs {'--prompt full' if command == 'eval' else 'prompt=full'}" in " ".join(out.split())
     if command != "list":
         assert "Examples:" in out
         assert f"mentor-gym {command}" in out
@@ -78,6 +81,8 @@ def test_list_names_everything(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     assert code == 0
     for name in ("MentorTool-v0", "ood-compose", "2400", "mentor-any", "1.1", "teacher", "multiply"):
         assert name in out
+    for name, preset in PRESETS.items():
+        assert any(f" {name} " in line and preset.summary in line for line in out.splitlines()), name
     # Tools are listed where some task of the split offers them, and only there.
     lines = out.splitlines()
     train, unseen = (next(line for line in lines if f" {split} " in line) for split in ("train", "ood-tools"))
@@ -132,17 +137,19 @@ def test_rollout_of_named_tasks_and_agent_options(run: Run) -> None:
         ("rollout --suite maths", ["unknown suite 'maths'", "did you mean 'math'?"]),
         ("rollout --split tst", ["no split 'tst'", "train"]),
         ("rollout --reward mentr", ["unknown reward 'mentr'", "did you mean 'mentor'?"]),
-        ("rollout --agent teachr", ["no agent 'teachr'", "teacher"]),
+        ("rollout --agent teachr", ["no agent 'teachr'", "did you mean 'teacher'?"]),
         ("rollout --agent no_module:thing", ["no_module"]),
         ("rollout --agent teacher -o rate=1", ["teacher", "rate"]),
         ("rollout --agent teacher -o rate", ["--option 'rate'", "key=value"]),
         ("rollout --task nothing", ["no task 'nothing'"]),
         ("rollout --prompt short", ["prompt", "full, compact"]),
+        ("rollout --prompt compakt", ["full, compact", "did you mean 'compact'?"]),
         ("rollout --max-turns 0", ["max_turns"]),
         ("rollout -n none", ["-n", "see mentor-gym rollout --help"]),
         ("rollout --nope", ["--nope", "see mentor-gym rollout --help"]),
         ("rolout", ["rolout", "see mentor-gym --help"]),
         ("data", ["see mentor-gym data --help"]),
+        ("play --suite Math.", ["unknown suite 'Math.'", "did you mean 'math'?"]),
         ("play --suite gone.yaml", ["gone.yaml", "cannot be read"]),
         ("play --task nothing", ["no task 'nothing'"]),
         ("eval", ["mentor-gym eval MODEL"]),
@@ -243,7 +250,7 @@ def test_play_short_calls_become_the_wire_format() -> None:
     assert arguments("add a=x c=1") == {"a": "x", "c": 1}
     with pytest.raises(NotUnderstood, match="too many"):
         arguments("add 1 2 3")
-    with pytest.raises(NotUnderstood, match="did you mean add"):
+    with pytest.raises(NotUnderstood, match="did you mean 'add'"):
         arguments("ad 1 2")
 
 

@@ -48,22 +48,37 @@ def test_training_looks_at_the_validation_split_only() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("seeds: [0, 1]", "seed: [0, 1]", "`seed"),
-        ("seeds: [0, 1]", "seeds: [0, one]", "Expected `int`"),
+        ("seeds: [0, 1]", "seed: [0, 1]", "line LINE: .*`seed"),
+        ("seeds: [0, 1]", "seeds: [0, one]", "line LINE: Expected `int`"),
         ("seeds: [0, 1]", "seeds: [0, 0]", "twice"),
-        ("  samples: 4", "  sample: 4", "evaluation"),
-        ("seeds: [0, 1]", "seeds: [0, 1", "cannot be read"),
+        ("seeds: [0, 1]", "seeds: [0, 1]\nseeds: [2]", r'field "seeds" stands twice, first in line LINE'),
+        ("  samples: 4", "  sample: 4", "line [0-9]+: .*evaluation"),
+        ("seeds: [0, 1]", "seeds: [0, 1", "line [0-9]+: not YAML"),
+        ("seeds: [0, 1]", "seeds: [0, \udcff]", "not UTF-8"),
+        ("\nquick:\n", "\nquick: 3\nrest:\n", "line [0-9]+: quick: expected a mapping"),
     ],
 )
 def test_broken_settings_are_refused_in_one_line(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "demo.yaml"
     shipped = (Path(arms.__file__).parent / "configs" / "demo.yaml").read_text()
     assert old in shipped
-    path.write_text(shipped.replace(old, new, 1))
-    with pytest.raises(arms.DemoError, match=message) as caught:
+    path.write_text(shipped.replace(old, new, 1), encoding="utf-8", errors="surrogateescape")
+    line = shipped[: shipped.index(old)].count("\n") + 1
+    with pytest.raises(arms.DemoError, match=message.replace("LINE", str(line))) as caught:
         arms.load_settings(path=path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_an_error_in_the_quick_section_names_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "demo.yaml"
+    shipped = (Path(arms.__file__).parent / "configs" / "demo.yaml").read_text()
+    before, after = shipped.split("\nquick:\n")
+    path.write_text(f"{before}\nquick:\n  seeds: [zero]\n{after}")
+    arms.load_settings(path=path)
+    line = before.count("\n") + 2
+    with pytest.raises(arms.DemoError, match=f"line {line}: Expected `int`"):
+        arms.load_settings(quick=True, path=path)
 
 
 def test_grpo_arms_differ_in_the_reward_alone() -> None:

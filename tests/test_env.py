@@ -104,15 +104,16 @@ def test_spaces_hold_any_text() -> None:
 
 def test_unknown_arguments_are_refused(suite: str) -> None:
     for kwargs, words in [
-        ({"suite": "maths"}, "math, facts"),
-        ({"split": "tets"}, "train, valid"),
+        ({"suite": "maths"}, "math, facts.*did you mean 'math'"),
+        ({"split": "tets"}, "train, valid.*did you mean 'test'"),
         ({"suite": 3}, "math, facts"),
         ({"suite": ["math"]}, "math, facts"),
         ({"max_turns": 0}, "max_turns"),
         ({"max_turns": True}, "max_turns"),
-        ({"prompt": "long"}, "full, compact"),
+        ({"prompt": "long"}, "full, compact, got 'long'$"),
+        ({"prompt": "Compact"}, "did you mean 'compact'"),
         ({"render_mode": "rgb_array"}, "render_mode"),
-        ({"reward": "metor"}, "mentor"),
+        ({"reward": "metor"}, "did you mean 'mentor'"),
         ({"reward": {"matcher": "set"}}, "known"),
         ({"reward": {"name": "mentor", "match": "set"}}, "match"),
         ({"reward": 3}, "reward"),

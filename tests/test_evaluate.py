@@ -441,8 +441,27 @@ def test_the_table_has_a_row_for_every_result() -> None:
     console = Console(width=200, record=True, file=io.StringIO())
     console.print(format_table(results))
     lines = console.export_text().splitlines()
-    (teacher,) = (line for line in lines if "TeacherAgent" in line)
-    (mine,) = (line for line in lines if "mine" in line)
-    assert "1.000 (0.72–1.00)" in teacher
-    assert "@1 1.000 (1.00–1.00)" in teacher
-    assert "0.000 (0.00–0.28)" in mine
+    teacher, mine = (
+        next(number for number, line in enumerate(lines) if name in line) for name in ("TeacherAgent", "mine")
+    )
+    entropy = results[0]["tool_entropy"]
+    assert entropy > 1
+    assert lines[teacher].split()[1:6] == ["10", "1.000", "@1", "1.000", "1.00"]
+    assert f" {entropy:.2f} " in lines[teacher]
+    assert lines[teacher + 1].split() == ["math/valid", "0.72–1.00", "1.00–1.00"]
+    assert lines[mine].split()[2] == "0.000"
+    assert lines[mine + 1].split() == ["math/valid", "0.00–0.28", "0.00–0.00"]
+
+
+def test_the_table_fits_80_columns_and_loses_nothing() -> None:
+    result = evaluate(TeacherAgent(), "math", "ood-compose", k=4, tasks=2)
+    result.update({"agent": "runs/demo/grpo-mentor-0/final", "tasks": 2400, "calls": 12.5})
+    result["invalid_calls"]["rate"] = result["stop_reasons"]["turn_limit"] = 1.0
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(format_table([result]))
+    text = console.export_text()
+    assert "…" not in text
+    for part in ("math/ood-compose", "2400", "@4 1.000", "12.50", "100.0%", "100%", "entropy", "1-JSD"):
+        assert part in text
+    folded = "".join(line.split()[0] for line in text.splitlines() if line.strip())
+    assert "runs/demo/grpo-mentor-0/final" in folded

@@ -338,3 +338,20 @@ def test_pretraining_lowers_the_loss_and_saves_what_transformers_loads(
     text = render_call("multiply", {"a": 12345, "b": 6}) + "🎉"
     assert encode(loaded, text) == encode(tokenizer, text)
     assert loaded.chat_template == tokenizer.chat_template
+
+
+def test_the_origin_says_how_the_weights_were_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard = pretrain.write_shard((0, 0, 8))
+    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes: shard)
+    monkeypatch.setattr(pretrain, "make_model", functools.partial(pretrain.make_model, hidden=64, layers=1))
+    pretrain.pretrain(tmp_path, seed=3, documents=5, epochs=2, learning_rate=0.05, batch_tokens=1024)
+    origin = json.loads((tmp_path / "origin.json").read_text())
+    assert origin == {
+        "command": "python -m agents.pretrain --seed 3 --documents 5 --epochs 2 --learning-rate 0.05 "
+        "--batch-tokens 1024",
+        "seed": 3,
+        # What was written, which may be more than what was asked for.
+        "documents": 8,
+        "epochs": 2,
+        "tokens": 2 * len(shard[0]),
+    }

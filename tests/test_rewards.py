@@ -246,11 +246,11 @@ def test_maximum_is_what_the_teacher_earns(suite: str) -> None:
 @pytest.mark.parametrize(
     ("reward", "words"),
     [
-        ("metor", "unknown reward 'metor'; known: sparse, mentor"),
+        ("metor", "unknown reward 'metor'; known: sparse, mentor.*; did you mean 'mentor'"),
         ({}, "unknown reward None"),
         ({"name": ["mentor"]}, "unknown reward"),
         ({"name": "mentor", "match": "set"}, "match"),
-        ({"name": "mentor", "matcher": "sets"}, "unknown matcher 'sets'; known: none, any"),
+        ({"name": "mentor", "matcher": "sets"}, "unknown matcher 'sets'; known: none, any.*; did you mean 'set'"),
         ({"name": "mentor", "matcher": []}, "unknown matcher"),
         ({"name": "mentor", "outcome": "high"}, "weight outcome"),
         ({"name": "mentor", "floor": math.nan}, "weight floor"),
@@ -262,6 +262,12 @@ def test_maximum_is_what_the_teacher_earns(suite: str) -> None:
 def test_wrong_rewards_are_refused(reward: Any, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make_reward(reward)
+
+
+def test_presets_have_summaries_of_their_own() -> None:
+    summaries = [preset.summary for preset in PRESETS.values()]
+    assert len(set(summaries)) == len(summaries)
+    assert all(summary and "\n" not in summary for summary in summaries)
 
 
 def test_canonical_arguments() -> None:

@@ -200,7 +200,7 @@ def test_an_unknown_task_is_refused_with_the_nearest_before_anything_is_played(s
     agent = Script(answer)
     with (
         Rollout({"suite": suite}) as rollout,
-        pytest.raises(ValueError, match=r"no task 'square-5' in split 'train'.*nearest is 'squares-5'"),
+        pytest.raises(ValueError, match=r"no task 'square-5' in split 'train'.*did you mean 'squares-5'"),
     ):
         rollout.run(agent, ["squares-0", "square-5"])
     assert agent.batches == []

@@ -12,6 +12,7 @@ named an unknown tool, and m = 0.3 when S is not empty and S = T:
 
 from __future__ import annotations
 
+from mentor_gym.names import nearest
 from mentor_gym.rewards.base import check_weights
 from mentor_gym.rewards.matching import MATCHERS, student_calls, teacher_calls
 from mentor_gym.types import CallError, StopReason, Transcript
@@ -44,6 +45,9 @@ class MentorReward:
 
     Raises:
         ValueError: Unknown matcher, or a weight that is not a finite number.
+
+    >>> MentorReward().maximum, MentorReward(matcher="none", validity=0.0).maximum
+    (1.1, 0.7)
     """
 
     def __init__(
@@ -57,7 +61,8 @@ class MentorReward:
         fix_quirks: bool = False,
     ) -> None:
         if not isinstance(matcher, str) or matcher not in MATCHERS:
-            raise ValueError(f"unknown matcher {matcher!r}; known: {', '.join(MATCHERS)}")
+            known = ", ".join(MATCHERS)
+            raise ValueError(f"unknown matcher {matcher!r}; known: {known}{nearest(matcher, MATCHERS)}")
         check_weights(
             outcome=outcome, alignment=alignment, validity=validity, wrong_scale=wrong_scale, floor=floor
         )

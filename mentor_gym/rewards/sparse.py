@@ -15,6 +15,9 @@ class OutcomeReward:
 
     Raises:
         ValueError: A weight is not a finite number.
+
+    >>> OutcomeReward(wrong=0.0).maximum
+    1.0
     """
 
     def __init__(self, correct: float = 1.0, wrong: float = 0.1) -> None:

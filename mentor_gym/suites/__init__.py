@@ -9,6 +9,7 @@ import importlib
 from functools import lru_cache
 from pathlib import Path
 
+from mentor_gym.names import nearest
 from mentor_gym.suites.base import Suite, load_yaml_suite
 
 SUITES = {
@@ -32,7 +33,8 @@ def load_suite(suite: str) -> Suite:
     if isinstance(suite, str) and suite.endswith((".yaml", ".yml")):
         # The whole path, so that the same relative one means another file in another working directory.
         return _load(str(Path(suite).resolve()))
-    raise ValueError(f"unknown suite {suite!r}; known: {', '.join(SUITES)}, or the path of a suite.yaml")
+    known = f"{', '.join(SUITES)}, or the path of a suite.yaml"
+    raise ValueError(f"unknown suite {suite!r}; known: {known}{nearest(suite, SUITES)}")
 
 
 @lru_cache(maxsize=64)

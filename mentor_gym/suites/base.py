@@ -8,12 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from mentor_gym.data import DataError, data_path, load_tasks, read_yaml
+from mentor_gym.names import nearest
 from mentor_gym.tools.base import ToolBox
 from mentor_gym.types import Task
 
 
 class TaskSet:
-    """The tasks of one split, by position and by id."""
+    """The tasks of one split, by position and by id.
+
+    >>> tasks = TaskSet([Task("sum-1", "shop", "train", "1 and 2?", [], "3", {"kind": "number"}, None, [])])
+    >>> len(tasks), tasks.ids, tasks["sum-1"] is tasks[0]
+    (1, ['sum-1'], True)
+    """
 
     def __init__(self, tasks: list[Task]) -> None:
         self._tasks = tasks
@@ -47,6 +53,11 @@ class Suite:
         files: Where each split's rows are.
         generate: Makes the rows of a split from a seed; None for a user's suite.
         description: One line for listings.
+
+    >>> from mentor_gym.tools.math import math_box
+    >>> mine = Suite("mine", ("train",), math_box, files={"train": data_path("math", "train.jsonl")})
+    >>> "add" in mine.box.tools
+    True
     """
 
     def __init__(
@@ -83,7 +94,9 @@ class Suite:
         """
         if split not in self._loaded:
             if split not in self.splits:
-                raise ValueError(f"suite {self.name!r} has no split {split!r}; it has {', '.join(self.splits)}")
+                known = ", ".join(self.splits)
+                hint = nearest(split, self.splits)
+                raise ValueError(f"suite {self.name!r} has no split {split!r}; it has {known}{hint}")
             self._loaded[split] = TaskSet(load_tasks(self._files[split], self.name, split, self.box.tools))
         return self._loaded[split]
 
@@ -95,7 +108,7 @@ class Suite:
 
 
 def load_yaml_suite(path: str) -> Suite:
-    """Load a user's suite: a YAML file that names a Python file of tools and a JSONL file per split.
+    r"""Load a user's suite: a YAML file that names a Python file of tools and a JSONL file per split.
 
     ```yaml
     name: shop
@@ -107,6 +120,17 @@ def load_yaml_suite(path: str) -> Suite:
 
     Raises:
         DataError: A file is missing or broken; says which, and what was expected.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     tools = Path(folder, "tools.py")
+    ...     _ = tools.write_text("from mentor_gym.tools import tool\n@tool\ndef now():\n    'The time.'\n")
+    ...     _ = Path(folder, "train.jsonl").write_text("")
+    ...     file = Path(folder, "suite.yaml")
+    ...     _ = file.write_text("name: clock\ntools: tools.py\nsplits: {train: train.jsonl}\n")
+    ...     suite = load_yaml_suite(str(file))
+    >>> suite.name, suite.splits, list(suite.box.tools)
+    ('clock', ('train',), ['now'])
     """
     source = Path(path).resolve()
     content, lines = read_yaml(source)
@@ -117,7 +141,8 @@ def load_yaml_suite(path: str) -> Suite:
     for key in content:
         if key not in known:
             where = f"{source}, line {lines.get(str(key), 1)}"
-            raise DataError(f'{where}: field "{key}" is unknown; expected {", ".join(known)}')
+            hint = nearest(key, known)
+            raise DataError(f'{where}: field "{key}" is unknown; expected {", ".join(known)}{hint}')
     for key, kind in expected.items():
         if not isinstance(content.get(key), kind) or not content[key]:
             where = f"{source}, line {lines[key]}" if key in lines else str(source)

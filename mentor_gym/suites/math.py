@@ -2,8 +2,8 @@
 
 ## Splits
 `train`; `valid`, for every choice, and `test`, each with numbers and wordings that no other split shows;
-`ood-compose`, longer and unseen compositions of the same operations; `ood-tools`, problems that need tools which no
-other split offers.
+`ood-compose`, longer and unseen compositions of the same operations; `ood-tools`, problems that need tools which
+no other split offers.
 
 ## Tools
 The paper's twelve, and seven unseen ones; each task offers three to six, in random order.
@@ -147,13 +147,21 @@ def ways(task: Task) -> list[Call]:
     """Return every way to solve a shipped task with the tools that it offers, the teacher's own first.
 
     The number of paths, `meta["paths"]`, is the number of orders of all of them.
+
+    >>> task = build().tasks("train")[0]
+    >>> count_paths(ways(task)) == task.meta["paths"]
+    True
     """
     kind = _BY_NAME[task.meta["kind"]]
     return lower(parse_formula(kind.formula, task.meta["numbers"]), LOWERINGS, [str(name) for name in task.tools])
 
 
 def build() -> Suite:
-    """Build the suite."""
+    """Build the suite.
+
+    >>> build().splits
+    ('train', 'valid', 'test', 'ood-compose', 'ood-tools')
+    """
     return Suite(
         "math",
         tuple(ROWS),
@@ -170,6 +178,12 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
         split: Name of the split.
         seed: Seed of the whole suite.
         rows: How many; None takes the shipped number.
+
+    Raises:
+        ValueError: A kind has too few problems.
+
+    >>> [task.id for task in generate("valid", seed=0, rows=2)]
+    ['math-valid-00000', 'math-valid-00001']
     """
     rng = random.Random(f"{seed}/math/{split}")
     kinds = _KINDS_OF.get(split, KINDS)
@@ -190,7 +204,11 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
 
 
 def split_of(kind: str, numbers: dict[str, Any]) -> str:
-    """Return which of train, valid and test may show these numbers in this kind of problem."""
+    """Return which of train, valid and test may show these numbers in this kind of problem.
+
+    >>> split_of("share", {"n": 6, "k": 7}) in ("train", "valid", "test")
+    True
+    """
     key = f"{kind}:{sorted(numbers.items())}"
     return {0: "test", 1: "valid"}.get(zlib.crc32(key.encode()) % 8, "train")
 
@@ -242,7 +260,12 @@ def vary(wording: str, rng: random.Random) -> str:
 
 
 def draw_numbers(kind: Kind, rng: random.Random) -> dict[str, Any] | None:
-    """Draw a kind's numbers; None when they do not meet its condition."""
+    """Draw a kind's numbers; None when they do not meet its condition.
+
+    >>> kind = _BY_NAME["groups"]
+    >>> kind.draw, draw_numbers(kind, random.Random(0))
+    ({'n': (3, 60), 'k': (3, 60)}, {'n': 57, 'k': 27})
+    """
     numbers: dict[str, Any] = {}
     for name, (low, high, *decimals) in kind.draw.items():
         value = rng.randint(low, high)
@@ -259,7 +282,12 @@ def draw_numbers(kind: Kind, rng: random.Random) -> dict[str, Any] | None:
 
 
 def offer(everything: Sequence[Call], split: str, rng: random.Random) -> list[str]:
-    """Choose what a task offers: the teacher's tools, often those of another way, and distractors."""
+    """Choose what a task offers: the teacher's tools, often those of another way, and distractors.
+
+    >>> tools = offer([call("add", a=1, b=2)], "train", random.Random(0))
+    >>> "add" in tools, 3 <= len(tools) <= 5
+    (True, True)
+    """
     tools = dict.fromkeys(item.tool for item in calls_of(everything[0]))
     for way in everything[1:]:
         needed = [item.tool for item in calls_of(way) if item.tool not in tools]
@@ -278,7 +306,11 @@ _box_tools: dict[str, Any] = {}
 
 
 def math_box_tools() -> dict[str, Any]:
-    """Return the tools of one shared box for the oracle teacher."""
+    """Return the tools of one shared box for the oracle teacher.
+
+    >>> math_box_tools()["add"].call({"a": 1, "b": 2}).output
+    '3'
+    """
     if not _box_tools:
         _box_tools.update(math_box().tools)
     return _box_tools

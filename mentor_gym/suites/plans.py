@@ -23,7 +23,11 @@ from mentor_gym.tools.base import Tool
 
 @dataclass(frozen=True)
 class Op:
-    """An abstract operation on constants and other operations."""
+    """An abstract operation on constants and other operations.
+
+    >>> Op("Add", (1, Op("Mult", (2, 3)))).args[1].name  # 1 + 2 * 3
+    'Mult'
+    """
 
     name: str
     args: tuple[Any, ...]
@@ -36,6 +40,10 @@ class Call:
     Attributes:
         tool: The tool's name.
         arguments: Pairs of argument name and value, in the order of the tool's signature.
+
+    >>> product = call("multiply", a=2, b=3)
+    >>> list(call("add", a=1, b=product).needs()) == [product]
+    True
     """
 
     tool: str
@@ -50,7 +58,11 @@ class Call:
 
 
 def call(tool: str, **arguments: Any) -> Call:
-    """Shorthand for a `Call`."""
+    """Shorthand for a `Call`.
+
+    >>> call("add", a=1, b=2)
+    Call(tool='add', arguments=(('a', 1), ('b', 2)))
+    """
     return Call(tool, tuple(arguments.items()))
 
 
@@ -60,7 +72,14 @@ Lowering = Callable[..., Sequence[Call | None]]
 
 
 def lower(node: Any, lowerings: Mapping[str, Lowering], offered: Collection[str]) -> list[Any]:
-    """Return every way to compute `node` with the offered tools, the teacher's own way first."""
+    """Return every way to compute `node` with the offered tools, the teacher's own way first.
+
+    >>> twice = {"twice": lambda x: [call("multiply", a=2, b=x), call("add", a=x, b=x)]}
+    >>> [way.tool for way in lower(Op("twice", (5,)), twice, ["add", "multiply"])]
+    ['multiply', 'add']
+    >>> [way.tool for way in lower(Op("twice", (5,)), twice, ["add"])]
+    ['add']
+    """
     if isinstance(node, tuple):
         options = [lower(item, lowerings, offered) for item in node]
         return list(itertools.product(*options))
@@ -75,7 +94,11 @@ def lower(node: Any, lowerings: Mapping[str, Lowering], offered: Collection[str]
 
 
 def calls_of(root: Call) -> list[Call]:
-    """Return the distinct calls behind `root` in an order in which they can be made, `root` last."""
+    """Return the distinct calls behind `root` in an order in which they can be made, `root` last.
+
+    >>> [item.tool for item in calls_of(call("add", a=1, b=call("multiply", a=2, b=3)))]
+    ['multiply', 'add']
+    """
     seen: dict[Call, None] = {}
 
     def visit(node: Call) -> None:
@@ -89,7 +112,12 @@ def calls_of(root: Call) -> list[Call]:
 
 
 def orders(root: Call) -> Iterator[list[Call]]:
-    """Yield every order in which the calls behind `root` can be made."""
+    """Yield every order in which the calls behind `root` can be made.
+
+    >>> root = call("add", a=call("sqrt", x=9), b=call("floor", x=2.5))
+    >>> [[item.tool for item in order] for order in orders(root)]
+    [['sqrt', 'floor', 'add'], ['floor', 'sqrt', 'add']]
+    """
 
     def extend(done: list[Call], left: list[Call]) -> Iterator[list[Call]]:
         if not left:
@@ -102,7 +130,11 @@ def orders(root: Call) -> Iterator[list[Call]]:
 
 
 def count_paths(ways: Sequence[Call]) -> int:
-    """Count the distinct sequences of calls over all ways of doing a task."""
+    """Count the distinct sequences of calls over all ways of doing a task.
+
+    >>> count_paths([call("add", a=call("sqrt", x=9), b=call("floor", x=2.5)), call("add", a=3, b=2)])
+    3
+    """
     return sum(_count_orders(root) for root in ways)
 
 
@@ -133,6 +165,10 @@ def run(calls: Sequence[Call], tools: Mapping[str, Tool]) -> list[tuple[str, dic
 
     Raises:
         PlanFailed: A tool refused a call.
+
+    >>> from mentor_gym.tools.math import math_box
+    >>> run(calls_of(call("add", a=1, b=call("multiply", a=2, b=3))), math_box().tools)
+    [('multiply', {'a': 2, 'b': 3}, '6'), ('add', {'a': 1, 'b': 6}, '7')]
     """
     values: dict[Call, Any] = {}
 
@@ -153,7 +189,11 @@ def run(calls: Sequence[Call], tools: Mapping[str, Tool]) -> list[tuple[str, dic
 
 
 def teacher_messages(steps: Sequence[tuple[str, dict[str, Any], str]], answer: str) -> list[dict[str, Any]]:
-    """Write executed calls as a teacher trace: OpenAI chat messages, one call a turn, then the answer."""
+    """Write executed calls as a teacher trace: OpenAI chat messages, one call a turn, then the answer.
+
+    >>> [message["role"] for message in teacher_messages([("add", {"a": 1, "b": 2}, "3")], "3")]
+    ['assistant', 'tool', 'assistant']
+    """
     messages: list[dict[str, Any]] = []
     for number, (name, arguments, output) in enumerate(steps, start=1):
         function = {"name": name, "arguments": to_json(arguments)}

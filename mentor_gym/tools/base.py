@@ -181,6 +181,12 @@ class ToolBox:
     """The tools of a suite, by name. Boxes with state override the four life-cycle methods.
 
     An environment calls `open` at every reset and `close` at every end, truncation and errors included.
+
+    >>> def now() -> str:
+    ...     '''The time.'''
+    ...     return "noon"
+    >>> ToolBox.from_functions([now]).tools["now"].call({}).output
+    'noon'
     """
 
     def __init__(self, tools: Iterable[Tool]) -> None:

@@ -169,7 +169,11 @@ UNSEEN_TOOLS = (average, maximum, minimum, percent_of, common_divisor, common_mu
 
 
 def math_tools() -> list[Tool]:
-    """Build the tools of the box, with bounded arguments."""
+    """Build the tools of the box, with bounded arguments.
+
+    >>> [tool.name for tool in math_tools()][:3]
+    ['add', 'subtract', 'multiply']
+    """
     tools = []
     for function in (*PAPER_TOOLS, *UNSEEN_TOOLS):
         plain = Tool.from_function(function)
@@ -180,7 +184,11 @@ def math_tools() -> list[Tool]:
 
 
 def math_box() -> ToolBox:
-    """Build the math box: the paper's twelve tools and seven unseen ones."""
+    """Build the math box: the paper's twelve tools and seven unseen ones.
+
+    >>> math_box().tools["divide"].call({"a": 10, "b": 4}).output
+    '2.5'
+    """
     return ToolBox(math_tools())
 
 

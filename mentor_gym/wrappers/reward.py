@@ -91,6 +91,9 @@ class SparseReward(RewardWrapper):
     Args:
         env: A `MentorToolEnv`, possibly wrapped.
         dense: As for `RewardWrapper`; an outcome comes only at the end, so it changes nothing.
+
+    >>> SparseReward(MentorToolEnv("math")).reward.maximum
+    1.0
     """
 
     def __init__(self, env: gym.Env[str, str], dense: bool = False) -> None:
@@ -107,6 +110,9 @@ class TeacherGuidedReward(RewardWrapper):
         matcher: `"set"` is MENTOR; the ladder is none, any, f1, set, multiset, ordered_names, ordered_calls.
         dense: Pay every turn instead of at the end.
         **weights: Further arguments of `mentor_gym.rewards.MentorReward`.
+
+    >>> TeacherGuidedReward(MentorToolEnv("math"), matcher="f1", validity=0.0).reward.maximum
+    1.0
     """
 
     def __init__(self, env: gym.Env[str, str], matcher: str = "set", dense: bool = False, **weights: Any) -> None:
