@@ -284,8 +284,9 @@ def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, An
         settings: The demo's settings.
 
     Returns:
-        By split: `suite`, `greedy` and `sampled` (as `evaluate` returns them), `task_ids` and `success` of the
-        greedy episodes; and the greedy episodes on the first split.
+        By split: `suite`, `greedy` and `sampled` (as `evaluate` returns them), `task_ids`, `success` of the
+        greedy episodes and `sampled_success`, the share of a task's sampled ones; and the greedy episodes on
+        the first split.
     """
     from agents.base import load_agent
     from agents.evaluate import evaluate
@@ -304,6 +305,7 @@ def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, An
         }
         one = evaluate(greedy, suite, split, keep_transcripts=rules.tasks, **options)
         episodes = one.pop("transcripts")
+        one.pop("by_task")
         many = evaluate(sampling, suite, split, k=rules.samples, **options)
         many.pop("transcripts")
         found[split] = {
@@ -312,6 +314,7 @@ def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, An
             "sampled": many,
             "task_ids": [episode["task_id"] for episode in episodes],
             "success": [int(episode["is_success"]) for episode in episodes],
+            "sampled_success": list(many.pop("by_task").values()),
         }
         shown = shown or episodes
     return found, shown

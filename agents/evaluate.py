@@ -63,6 +63,7 @@ def evaluate(
           interval over tasks.
         - `tool_f1`: mean over episodes; `similarity`: 1 - JSD₂ of all calls against the teacher's;
           `task_similarity`: the same for every episode by itself, averaged.
+        - `by_task`: share of a task's episodes that succeeded, by task id.
         - `calls, turns`: mean per episode; `tool_entropy`: bits, over all calls of known tools.
         - `invalid_calls`: share of all calls, `rate` and its parts `unknown_tool, malformed, invalid_arguments`.
         - `stop_reasons`: share of episodes.
@@ -96,6 +97,10 @@ def evaluate(
     return {
         **settings,
         **measure(trajectories, k, seed),
+        "by_task": {
+            task_id: sum(trajectory.is_success for trajectory in trajectories[i * k : (i + 1) * k]) / k
+            for i, task_id in enumerate(chosen)
+        },
         "transcripts": [describe_episode(trajectory.transcript) for trajectory in kept],
     }
 

@@ -2,8 +2,8 @@
 
 Three families, in the wire format and the compact prompt:
 
-- *kinds*: the training kinds of the `math` suite. One-call problems are solved right in `SINGLE_SHARE` of
-  the conversations, problems of several calls in `CHAIN_SHARE`; most of the others stop too early, some go astray or
+- *kinds*: the training kinds of the `math` suite. One-call problems are solved right in `SINGLE_SHARE` of the
+  conversations, problems of several calls in `CHAIN_SHARE`; most of the others stop too early, some go astray or
   call at random. This is the dial that leaves room for learning: the base can sample the right calls, and seldom
   makes all of them.
 - *direct*: "What is 3 plus 4?", one call, always right.
@@ -14,8 +14,8 @@ prompt. Only numbers that `math` allows in training occur in its kinds; none of 
 and tools occurs, and no question of the `facts` suite (an invented tool may have the name of one of its tools).
 
 The shares were changed once, after a first demo in which every arm, whatever its reward, left greedy success on
-unseen wordings where it was: the training wordings became more varied, and stopping early became the usual failure.
-They were never chosen for an arm.
+unseen wordings where it was: the training wordings became more varied, and stopping early became the usual
+failure. They were never chosen for an arm.
 """
 
 from __future__ import annotations

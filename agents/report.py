@@ -74,8 +74,9 @@ _RESULTS_NOTE = (
     "are greedy."
 )
 _INTERVALS_NOTE = (
-    f"Greedy success. The intervals come from {RESAMPLES} bootstrap resamples over tasks (the same for both "
-    "arms) and seeds, and are not corrected for the number of comparisons."
+    "Greedy takes the most likely text, sampled draws it as in training. The intervals come from "
+    f"{RESAMPLES} bootstrap resamples over tasks (the same for both arms) and seeds, and are not corrected for "
+    "the number of comparisons."
 )
 _RUN_NOTE = (
     "Every arm starts from the same shipped base model and is trained for the same number of steps, on the same "
@@ -188,13 +189,14 @@ def _comparisons(results: dict[str, Any]) -> str:
             f"{_name(one['first'])} against {_name(one['second'])}",
             [
                 _text(one["split"]),
+                _text(one["decoding"]),
                 format_points(one["difference"]),
                 f"{format_points(one['low'])} to {format_points(one['high'])}",
             ],
         )
         for one in comparisons
     ]
-    table = _table(["arms", "split", "points", "95 % interval"], rows)
+    table = _table(["arms", "split", "decoding", "points", "95 % interval"], rows)
     sentences = [write_sentence(one) for one in comparisons if one["split"] == split]
     return _list(sentences) + _note(_INTERVALS_NOTE) + _details("Differences on all splits", table)
 

@@ -89,8 +89,8 @@ def bootstrap_difference(
     anew by themselves. With two or three seeds this understates what other seeds would do.
 
     Args:
-        first: Successes as 0 and 1, shape `(seeds of the first arm, N)`.
-        second: Successes on the same tasks, shape `(seeds of the second arm, N)`.
+        first: Success of every task, 0 to 1, shape `(seeds of the first arm, N)`.
+        second: The same on the same tasks, shape `(seeds of the second arm, N)`.
         rng: Draws the resamples.
         resamples: How many.
 
@@ -120,40 +120,41 @@ def bootstrap_difference(
 def compare(
     runs: Sequence[dict[str, Any]], pairs: Sequence[tuple[str, str]], splits: Sequence[str], seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Compare pairs of arms on every split by greedy success; pairs without runs are left out.
+    """Compare pairs of arms on every split, by greedy and by sampled success; pairs without runs are left out.
 
     Returns:
-        One dictionary a pair and split: `first`, `second`, `split`, `difference`, `low`, `high`.
+        One dictionary a pair, split and decoding: `first`, `second`, `split`, `decoding` (`"greedy"` or
+        `"sampled"`), `difference`, `low`, `high`.
     """
     found = []
-    for first, second in pairs:
-        for split in splits:
-            solved, other = (
-                np.array([run["splits"][split]["success"] for run in runs if run["arm"] == arm], dtype=float)
-                for arm in (first, second)
-            )
-            if not solved.size or not other.size:
-                continue
-            # A generator of its own: an added pair leaves the other intervals as they are.
-            rng = np.random.default_rng([seed, *f"{first}/{second}/{split}".encode()])
-            found.append(
-                {"first": first, "second": second, "split": split, **bootstrap_difference(solved, other, rng)}
-            )
+    for decoding, key in (("greedy", "success"), ("sampled", "sampled_success")):
+        for first, second in pairs:
+            for split in splits:
+                solved, other = (
+                    np.array([run["splits"][split][key] for run in runs if run["arm"] == arm], dtype=float)
+                    for arm in (first, second)
+                )
+                if not solved.size or not other.size:
+                    continue
+                # A generator of its own: an added pair leaves the other intervals as they are.
+                rng = np.random.default_rng([seed, *f"{first}/{second}/{split}/{decoding}".encode()])
+                names = {"first": first, "second": second, "split": split, "decoding": decoding}
+                found.append({**names, **bootstrap_difference(solved, other, rng)})
     return found
 
 
 def write_sentence(comparison: dict[str, Any]) -> str:
     """Say what a comparison found, and whether its interval holds zero.
 
-    >>> write_sentence({"first": "sft", "second": "base", "split": "test",
+    >>> write_sentence({"first": "sft", "second": "base", "split": "test", "decoding": "greedy",
     ...     "difference": 0.051, "low": -0.02, "high": 0.12})
-    'SFT against Base on test: +5.1 points (95 % interval -2.0 to +12.0); the interval includes zero.'
+    'SFT against Base on test, greedy: +5.1 points (95 % interval -2.0 to +12.0); the interval includes zero.'
     """
     first, second = (get_style(comparison[key])[0] for key in ("first", "second"))
     difference, low, high = (format_points(comparison[key]) for key in ("difference", "low", "high"))
     zero = "includes" if comparison["low"] <= 0 <= comparison["high"] else "excludes"
     return (
-        f"{first} against {second} on {comparison['split']}: {difference} points "
+        f"{first} against {second} on {comparison['split']}, {comparison['decoding']}: {difference} points "
         f"(95 % interval {low} to {high}); the interval {zero} zero."
     )
 

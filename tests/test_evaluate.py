@@ -309,9 +309,12 @@ def test_the_result_has_its_keys_and_is_json() -> None:
         "by_kind",
         "by_paths",
         "tokens",
+        "by_task",
         "transcripts",
     ]
     assert json.loads(json.dumps(result, allow_nan=False)) == result
+    assert len(result["by_task"]) == result["tasks"]
+    assert np.mean(list(result["by_task"].values())) == pytest.approx(result["pass@1"])
     assert len({episode["task_id"] for episode in result["transcripts"]}) == result["tasks"] == 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import re
 from html.parser import HTMLParser
@@ -61,7 +62,10 @@ def make_run(arm: str, seed: int, success: list[int]) -> dict[str, Any]:
         "seed": seed,
         "training": None if arm == "base" else training,
         "validation": 0.2 if arm == "base" else None,
-        "splits": {split: {"greedy": figures, "sampled": figures, "success": success} for split in SPLITS},
+        "splits": {
+            split: {"greedy": figures, "sampled": figures, "success": success, "sampled_success": success}
+            for split in SPLITS
+        },
     }
 
 
@@ -206,13 +210,25 @@ def test_comparisons_do_not_depend_on_each_other(runs: list[dict[str, Any]]) -> 
     assert summary.compare(runs, [("sft", "no such arm")], ["test"]) == []
 
 
+def test_both_decodings_are_compared(runs: list[dict[str, Any]]) -> None:
+    runs = copy.deepcopy(runs)
+    for run in runs:
+        figures = run["splits"]["test"]
+        figures["sampled_success"] = [0.25 if run["arm"] == "sft" else 0.75] * len(figures["success"])
+    greedy, sampled = summary.compare(runs, [("sft", "base")], ["test"])
+    assert (greedy["decoding"], sampled["decoding"]) == ("greedy", "sampled")
+    assert [sampled[key] for key in ("difference", "low", "high")] == pytest.approx([-0.5] * 3)
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(-0.1, 0.2, "includes zero"), (0.01, 0.2, "excludes zero"), (-0.2, -0.01, "excludes zero")],
 )
 def test_sentence_says_whether_the_interval_holds_zero(low: float, high: float, verdict: str) -> None:
-    one = {"first": "sft", "second": "base", "split": "test", "difference": (low + high) / 2}
-    assert verdict in summary.write_sentence({**one, "low": low, "high": high})
+    names = {"first": "sft", "second": "base", "split": "test", "decoding": "sampled"}
+    sentence = summary.write_sentence({**names, "difference": (low + high) / 2, "low": low, "high": high})
+    assert verdict in sentence
+    assert "on test, sampled: " in sentence
 
 
 def test_headline_follows_the_figures(runs: list[dict[str, Any]]) -> None:
