@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -214,7 +215,7 @@ def format_table(results: Sequence[dict[str, Any]]) -> Table:
         padding=0,
         leading=1,
     )
-    table.add_column("agent,\nsuite/split", overflow="fold")
+    table.add_column("agent,\nsuite/split", overflow="fold", min_width=16)
     for heading in (
         "tasks", "pass@1", "pass@k", "tool\nF1", "1-JSD", "entropy\n(bits)", "calls", "invalid\ncalls", "cut\noff",
     ):  # fmt: skip
@@ -222,7 +223,7 @@ def format_table(results: Sequence[dict[str, Any]]) -> Table:
     for result in results:
         reasons = result["stop_reasons"]
         table.add_row(
-            f"{result.get('agent', '')}\n{result['suite']}/{result['split']}",
+            f"{result.get('agent', '')}\n{_short(result['suite'])}/{result['split']}",
             str(result["tasks"]),
             _with_interval(f"{result['pass@1']:.3f}", result["pass@1_ci"]),
             _with_interval(f"@{result['k']} {result['pass@k']:.3f}", result["pass@k_ci"]),
@@ -234,6 +235,11 @@ def format_table(results: Sequence[dict[str, Any]]) -> Table:
             f"{reasons['turn_limit'] + reasons['token_limit']:.0%}",
         )
     return table
+
+
+def _short(name: str) -> str:
+    """Keep the end of a suite's path: a row has no room for the folders before it."""
+    return "/".join(Path(name).parts[-2:]) if "/" in name else name
 
 
 def _with_interval(value: str, interval: Sequence[float]) -> str:

@@ -374,7 +374,7 @@ def evaluate(
     console = Console()
     if not console.is_terminal and "COLUMNS" not in os.environ:
         # A file has no width to fit into; rich would squeeze the numbers into 80 columns.
-        console = Console(width=console.measure(table, options=console.options.update(max_width=1000)).maximum)
+        console = Console(width=120)
     console.print(table)
     if json_file is not None:
         json_file.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n")
