@@ -252,21 +252,11 @@ def _train(config: Any) -> tuple[str, dict[str, Any]]:
 
 def _validate(model: str, config: Any) -> float:
     """Return greedy success on the tasks that validation in training uses."""
-    from agents.base import load_agent
-    from agents.evaluate import evaluate
+    from agents.models import LLMAgent
+    from agents.train import validate
 
-    agent = load_agent(
-        model, temperature=0.0, max_new_tokens=config.max_new_tokens, max_context=config.max_context
-    )
-    found = evaluate(
-        agent,
-        config.suite,
-        config.eval_split,
-        tasks=config.eval_tasks or None,
-        max_turns=config.max_turns,
-        prompt=config.prompt,
-    )
-    return float(found["pass@1"])
+    agent = LLMAgent(model, max_new_tokens=config.max_new_tokens, max_context=config.max_context)
+    return validate(agent, config)[f"{config.eval_split}/success"]
 
 
 def _count_tasks(suite: str, split: str) -> int:

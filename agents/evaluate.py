@@ -98,10 +98,6 @@ def evaluate(
     return {
         **settings,
         **measure(trajectories, k, seed),
-        "by_task": {
-            task_id: sum(trajectory.is_success for trajectory in trajectories[i * k : (i + 1) * k]) / k
-            for i, task_id in enumerate(chosen)
-        },
         "transcripts": [describe_episode(trajectory.transcript) for trajectory in kept],
     }
 
@@ -143,6 +139,7 @@ def measure(trajectories: Sequence[Trajectory], k: int = 1, seed: int = 0) -> di
         "by_kind": metrics.success_by(transcripts, metrics.kind_of),
         "by_paths": metrics.success_by(transcripts, metrics.paths_of),
         "tokens": sum(sum(trajectory.action_mask) for trajectory in trajectories),
+        "by_task": {group[0].task_id: count / k for group, count in zip(groups, correct)},
     }
 
 

@@ -41,7 +41,7 @@ from mentor_gym.suites.plans import PlanFailed, calls_of, lower, run
 SINGLE_SHARE = 0.5
 CHAIN_SHARE = 0.15
 
-# Ways to say what a tool does, around its own argument names; the first is not the shipped description.
+# Ways to say what a tool does, around its own argument names, beside the shipped description.
 PARAPHRASES: dict[str, tuple[str, ...]] = {
     "add": ("{0} plus {1}", "sum of {0} and {1}", "{0} and {1} in all"),
     "subtract": ("{0} minus {1}", "{0} less {1}", "what is left of {0} without {1}"),
@@ -104,8 +104,6 @@ class Writer:
                 return self.direct() if draw < 0.78 else self.look_up()
             except (PlanFailed, ZeroDivisionError):
                 continue
-
-    # -- families ------------------------------------------------------------------------------------------------
 
     def kind(self) -> list[dict[str, str]]:
         """Write a problem of a training kind, solved right or not."""
@@ -180,7 +178,7 @@ class Writer:
         # What tells the tools apart is one word, or one word of several.
         words = rng.sample(WORDS, rng.randint(2, 4))
         target = words[0]
-        target_line = name = ""
+        name = ""
         keys: list[str] = []
         for word in words:
             tool_name = word if rng.random() < 0.3 and word not in names else self._tool_name(names)
@@ -192,11 +190,10 @@ class Writer:
                 tool_keys = ["numbers"]
             templates = (f"{word} of {' and '.join(tool_keys)}", f"find the {word} of a {tool_keys[0]}", word)
             description = f"{word} of all numbers" if all_numbers else rng.choice(templates)
-            line = f"{tool_name}({', '.join(tool_keys)}): {description}"
             names.append(tool_name)
-            signatures.append(line)
+            signatures.append(f"{tool_name}({', '.join(tool_keys)}): {description}")
             if word is target:
-                target_line, name, keys = line, tool_name, tool_keys
+                name, keys = tool_name, tool_keys
         listed = keys == ["numbers"] or rng.random() < 0.15
         arguments: dict[str, Any] = {}
         shown: list[str] = []
@@ -218,10 +215,7 @@ class Writer:
             for known in rng.sample(PAPER_NAMES, rng.randint(1, 3)):
                 signatures.append(render_signature(self.tools[known].schema["function"]))
         rng.shuffle(signatures)
-        assert target_line in signatures
         return self._messages("\n".join([*signatures, prompt]), [(name, arguments, result)], result)
-
-    # -- parts ---------------------------------------------------------------------------------------------------
 
     def _training_numbers(self, kind: Kind) -> dict[str, Any]:
         while True:

@@ -100,7 +100,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             record = {"step": step, **_measure(trajectories), **metrics}
             record["tokens_per_s"] = record["tokens"] / (time.perf_counter() - started)
             if config.eval_every and (step % config.eval_every == 0 or step == config.steps):
-                record.update(_evaluate(agent, config))
+                record.update(validate(agent, config))
             log.write(record)
             if config.save_every and step % config.save_every == 0 and step < config.steps:
                 _save(output / f"checkpoint-{step}", agent, learner, step)
@@ -167,8 +167,12 @@ def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     return record
 
 
-def _evaluate(agent: LLMAgent, config: TrainConfig) -> dict[str, float]:
-    """Measure unshaped success with greedy decoding, on the same tasks every time."""
+def validate(agent: LLMAgent, config: TrainConfig) -> dict[str, float]:
+    """Measure unshaped success with greedy decoding, on the same tasks every time.
+
+    Returns:
+        Figures under `<eval_split>/success` and the like, as the log of a run has them.
+    """
     temperature, agent.temperature = agent.temperature, 0.0
     try:
         result = evaluate(

@@ -19,6 +19,7 @@ import random
 import re
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from mentor_gym.suites.base import Suite
@@ -45,6 +46,7 @@ from mentor_gym.suites.plans import (
     run,
     teacher_messages,
 )
+from mentor_gym.tools.base import Tool
 from mentor_gym.tools.math import PAPER_TOOLS, UNSEEN_TOOLS, math_box
 from mentor_gym.types import Task
 
@@ -302,15 +304,11 @@ def offer(everything: Sequence[Call], split: str, rng: random.Random) -> list[st
     return offered
 
 
-_box_tools: dict[str, Any] = {}
-
-
-def math_box_tools() -> dict[str, Any]:
+@lru_cache(maxsize=1)
+def math_box_tools() -> dict[str, Tool]:
     """Return the tools of one shared box for the oracle teacher.
 
     >>> math_box_tools()["add"].call({"a": 1, "b": 2}).output
     '3'
     """
-    if not _box_tools:
-        _box_tools.update(math_box().tools)
-    return _box_tools
+    return math_box().tools
