@@ -252,7 +252,7 @@ def _train(config: Any) -> tuple[str, dict[str, Any]]:
 
 def _validate(model: str, config: Any) -> float:
     """Return greedy success on the tasks that validation in training uses."""
-    from agents.models import LLMAgent
+    from agents.llm import LLMAgent
     from agents.train import validate
 
     agent = LLMAgent(model, max_new_tokens=config.max_new_tokens, max_context=config.max_context)

@@ -103,7 +103,7 @@ AGENTS = {
     "teacher": "agents.scripted:TeacherAgent",
     "noisy-teacher": "agents.scripted:NoisyTeacher",
     "random": "agents.scripted:RandomAgent",
-    "tiny": "agents.models:tiny_agent",
+    "tiny": "agents.llm:tiny_agent",
 }
 
 
@@ -132,7 +132,7 @@ def load_agent(name: str, **options: Any) -> Agent:
     elif ":" in name:
         found = _import(name)
     elif "/" in name or Path(name).exists():
-        found = _import("agents.models:LLMAgent")
+        found = _import("agents.llm:LLMAgent")
         options = {"model": name, **options}
     else:
         known = [*AGENTS, *points.names]

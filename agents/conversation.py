@@ -1,7 +1,7 @@
 """Append-only token records of one conversation: the only place that aligns ids, action mask and log-probs.
 
 Nothing is ever re-rendered or re-encoded: a turn extends the record, so what is trained on is exactly what was
-sampled. Rendering text into ids is the agent's business (`agents.models`).
+sampled. Rendering text into ids is the agent's business (`agents.llm`).
 """
 
 from __future__ import annotations

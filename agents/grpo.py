@@ -19,8 +19,8 @@ from torch import Tensor
 
 from agents.advantages import group_advantages
 from agents.losses import AGGREGATIONS, clipped_policy_loss, k3, token_weights
-from agents.models import action_logprobs
 from agents.optimizer import Optimizer
+from agents.packed import action_logprobs
 from agents.sampler import attends_fully
 from agents.trajectory import Batch, Trajectory
 

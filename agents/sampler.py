@@ -1,7 +1,7 @@
 """Batched multi-turn generation with a Hugging Face causal language model.
 
 Prompts that are equal are computed once, the key-value cache lives across the turns of an episode, and rows that
-finish their turn leave the batch. The sampler knows tokens only: rendering text is `agents.models`'s business.
+finish their turn leave the batch. The sampler knows tokens only: rendering text is `agents.llm`'s business.
 
 Layout. Every row of the cache is packed from column 0, so a token's column is its position and a query may look
 at exactly the columns up to its own position: `column <= position` is the whole attention mask, for prompts,

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from agents.base import Completion, Observation
+from agents.chat import ChatFormat
 from agents.losses import AGGREGATIONS, negative_log_likelihood, token_weights
-from agents.models import ChatFormat, action_logprobs
 from agents.optimizer import Optimizer
+from agents.packed import action_logprobs
 from agents.trajectory import Batch, Trajectory
 from mentor_gym.protocol import render_message
 

@@ -27,7 +27,8 @@ import yaml
 from agents.config import ConfigError, TrainConfig, load_config
 from agents.evaluate import evaluate
 from agents.grpo import GRPO
-from agents.models import LLMAgent, load_model, quiet
+from agents.llm import LLMAgent
+from agents.models import load_model, quiet
 from agents.rollout import Rollout
 from agents.sft import SFT, TeacherTokens
 from agents.trajectory import Trajectory

@@ -6,7 +6,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.models import PLAIN_TEMPLATE
+from agents.chat import PLAIN_TEMPLATE
 
 
 def make_tokenizer(template: str | None = PLAIN_TEMPLATE) -> PreTrainedTokenizerFast:

@@ -178,7 +178,7 @@ def test_a_bug_is_not_dressed_up_as_a_user_error(run: Run, monkeypatch: pytest.M
 
 def test_missing_extra_says_what_to_install(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "agents.models", raising=False)
+    monkeypatch.delitem(sys.modules, "agents.llm", raising=False)
     result = run("eval", "tiny")
     assert_one_line_error(result, "torch", "pip install 'mentor-gym[train]'")
 

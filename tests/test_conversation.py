@@ -6,8 +6,9 @@ import pytest
 from small_models import make_model, make_tokenizer
 
 from agents.base import Observation
+from agents.chat import PLAIN_TEMPLATE, ChatFormat
 from agents.conversation import Conversation
-from agents.models import PLAIN_TEMPLATE, ChatFormat, LLMAgent
+from agents.llm import LLMAgent
 
 # Keeps the last exchange only.
 FORGETFUL = (

@@ -16,7 +16,8 @@ from agents.base import Observation
 from agents.config import ConfigError, TrainConfig
 from agents.conversation import Conversation
 from agents.grpo import GRPO
-from agents.models import LLMAgent, action_logprobs
+from agents.llm import LLMAgent
+from agents.packed import action_logprobs
 from agents.rollout import Rollout
 from agents.sft import SFT, TeacherTokens
 from agents.train import choose_tasks, train

@@ -12,7 +12,7 @@ import pytest
 
 from agents.config import load_config
 from agents.evaluate import evaluate
-from agents.models import LLMAgent
+from agents.llm import LLMAgent
 from agents.train import train
 
 SEEDS = (11, 12, 13)

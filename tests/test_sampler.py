@@ -9,7 +9,7 @@ from transformers import MistralConfig, MistralForCausalLM
 
 from agents.base import Observation
 from agents.conversation import Conversation
-from agents.models import LLMAgent
+from agents.llm import LLMAgent
 
 
 @pytest.fixture(scope="module")
