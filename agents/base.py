@@ -27,6 +27,8 @@ class Observation:
         episode: Identifies the episode; turns of one episode share it, no two live episodes do.
         turn: Assistant turns so far; 0 at the start of an episode.
         task: The task with its teacher trace, only for agents that declare `privileged = True`; else None.
+        seed: Of the episode. An agent that draws at random should draw from it, so that an episode does not depend
+            on what else is played; None when nobody seeded the episode.
     """
 
     text: str
@@ -34,6 +36,7 @@ class Observation:
     episode: int
     turn: int
     task: Task | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class Completion:
 class Agent(Protocol):
     """Anything that writes assistant turns, for a batch of live episodes at once.
 
-    An agent may declare `privileged = True` to be shown the task with its teacher trace.
+    An agent may declare `privileged = True` to be shown the task with its teacher trace. One that can have turns
+    of different lengths under way has `submit(observation)` and `collect() -> list[tuple[int, Completion]]` too:
+    a rollout then hands it observations one by one and takes completions, with their episodes, as they come.
     """
 
     def act(self, observations: Sequence[Observation]) -> list[Completion]:

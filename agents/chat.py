@@ -4,15 +4,22 @@ A turn's tokens are appended and never rendered again: the first turn is the cha
 opening messages, a later turn is what the template writes *after* an assistant text, and the assistant's own
 tokens stay the sampled ones. That is only right for templates that keep earlier turns as they are, so
 `ChatFormat` proves it before the first token.
+
+Thinking is the exception. Some templates leave out what the assistant thought in earlier turns (DeepSeek-R1's
+always, Qwen3's before the last user message that is no tool response). Tokens that were sampled cannot be taken
+back, so a model with such a template sees its earlier thoughts here; everything else must still be kept.
 """
 
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
-# For tokenizers without a chat template.
+# For tokenizers without a chat template: ChatML, as Hermes models use it; the environment writes tool calls and
+# tool responses in their tags already.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
     "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
@@ -24,6 +31,11 @@ _PROTOCOL = re.compile(r"</?(?:tool_call|tool_response|tools|answer|think)>")
 # Marks where a text is cut before it is encoded; a noncharacter, so no text needs it.
 _CUT = "\uffff"
 _PLACEHOLDER = "PLACEHOLDER"
+# Some templates write the date (Llama 3.2, SmolLM3), but a prompt must not change overnight. "Today" is the day
+# that Llama 3's templates fall back to. transformers gives templates no functions of the caller's, so the call
+# itself is replaced.
+_CLOCK = re.compile(r"""strftime_now\(\s*(["'])(.*?)\1\s*\)""")
+_TODAY = datetime(2024, 7, 26)
 
 
 class ChatFormat:
@@ -33,9 +45,13 @@ class ChatFormat:
     encoded as text. A template that refuses a system message gets its text at the head of the user message.
 
     Args:
-        tokenizer: A Hugging Face tokenizer. Without a chat template it is given `PLAIN_TEMPLATE`, a ChatML-like
-            plain format.
+        tokenizer: A Hugging Face tokenizer. Without a chat template it is given `PLAIN_TEMPLATE`, which is ChatML.
         name: What to call the model in error messages.
+
+    Attributes:
+        end_of_turn: The token id that ends an assistant turn; None where the template ends it with plain text.
+        hides_thoughts: Whether the template itself would leave out what was thought in earlier turns of an
+            episode. Here such thoughts stay, with a warning.
 
     Raises:
         ValueError: The template does not keep earlier turns as they are, so that tokens of a conversation could
@@ -44,20 +60,31 @@ class ChatFormat:
 
     def __init__(self, tokenizer: Any, name: str = "the model") -> None:
         self.tokenizer = tokenizer
-        self.template = None if tokenizer.chat_template else PLAIN_TEMPLATE
+        template = tokenizer.get_chat_template() if tokenizer.chat_template else PLAIN_TEMPLATE
+        self.template = _CLOCK.sub(lambda match: repr(_TODAY.strftime(match[2])), template)
+        added = tokenizer.added_tokens_decoder
         special = {str(token) for token in tokenizer.all_special_tokens}
-        special |= {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        special |= {token.content for token in added.values() if token.special}
+        if not tokenizer.chat_template:
+            # Text to a tokenizer that does not know ChatML, but still what ends a turn.
+            special |= {"<|im_start|>", "<|im_end|>"}
         names = sorted(token for token in special if len(token) > 1 and not _PROTOCOL.fullmatch(token))
         # A look-ahead finds occurrences that overlap as well.
         self._special = re.compile(f"(?=({'|'.join(map(re.escape, names))}))") if names else None
+        start = self._render([{"role": "user", "content": "question"}])
+        # The template has begun a thought that the assistant is to end.
+        self._thinks = start.rstrip().endswith("<think>")
+        question, end = {"role": "user", "content": "question"}, _PLACEHOLDER[::-1]
+        answer, result = {"role": "assistant", "content": _PLACEHOLDER}, {"role": "user", "content": end}
+        # What the template writes after an assistant text, up to the next observation, and after that.
+        _, _, rest = self._render([question, answer, result]).partition(_PLACEHOLDER)
+        self._before, _, self._after = rest.partition(end)
         self._prove(name)
-        opening = [{"role": "user", "content": "question"}, {"role": "assistant", "content": _PLACEHOLDER}]
-        whole = self._render([*opening, {"role": "user", "content": _PLACEHOLDER[::-1]}])
-        rest = whole[whole.index(_PLACEHOLDER) + len(_PLACEHOLDER) :]
-        self._before, self._after = rest.split(_PLACEHOLDER[::-1])
         close = self._encode(self._before)
-        # The first token of what follows an assistant text, when it is special, is the template's end of turn.
-        self.end_of_turn: int | None = close[0] if close and close[0] in tokenizer.all_special_ids else None
+        # When the first token after an assistant text is special, it is the template's end of turn. Not every
+        # special token has a role that its tokenizer names (eos and the like).
+        ids = {*tokenizer.all_special_ids, *(id for id, token in added.items() if token.special)}
+        self.end_of_turn: int | None = close[0] if close and close[0] in ids else None
 
     def opening(self, messages: Sequence[dict[str, Any]]) -> list[int]:
         """Encode the first messages of an episode, up to where the assistant writes."""
@@ -74,7 +101,12 @@ class ChatFormat:
         return ids[1:] if ids and ids[0] == last_id else ids
 
     def assistant(self, text: str) -> list[int]:
-        """Encode an assistant turn that nobody sampled, for supervised fine-tuning."""
+        """Encode an assistant turn that nobody sampled, for supervised fine-tuning.
+
+        Where the template begins every turn with `<think>`, a text that does not end the thought ends it first.
+        """
+        if self._thinks and "</think>" not in text:
+            text = f"\n</think>\n\n{text}"
         return list(self.tokenizer.encode(text, add_special_tokens=False))
 
     def _guard(self, message: dict[str, Any]) -> dict[str, Any]:
@@ -110,21 +142,37 @@ class ChatFormat:
         return render([{**first, "content": f"{system['content']}\n\n{first['content']}"}, *rest])
 
     def _prove(self, name: str) -> None:
-        """Render a dummy conversation turn by turn; every rendering must be continued by the next."""
-        for text in ("first", "<think>\nfirst thought\n</think>\n\nfirst"):
+        """Render a dummy conversation turn by turn; every rendering must be the one before, continued."""
+        thought = "first thought\n</think>\n\nfirst"
+        result = "<tool_response>result</tool_response>"
+        self.hides_thoughts = False
+        for text in [thought] if self._thinks else ["first", f"<think>\n{thought}"]:
             messages: list[dict[str, Any]] = [{"role": "user", "content": "question"}]
             for _ in range(3):
-                before = self._render(messages) + text
-                messages.append({"role": "assistant", "content": text})
-                messages.append({"role": "user", "content": "<tool_response>result</tool_response>"})
-                if not self._render(messages).startswith(before):
-                    what = "thinking" if "<think>" in text and text not in self._render(messages) else "turns"
+                appended = self._render(messages) + text + self._before + result + self._after
+                messages += [{"role": "assistant", "content": text}, {"role": "user", "content": result}]
+                rendered = self._render(messages)
+                if rendered == appended:
+                    continue
+                if "</think>" not in appended or _thoughtless(rendered) != _thoughtless(appended):
                     raise ValueError(
-                        f"the chat template of {name} does not keep earlier {what} as they were written: tokens "
+                        f"the chat template of {name} does not keep earlier turns as they were written: tokens "
                         "cannot be appended to such a conversation. Put a template that keeps every turn into the "
                         "model folder (chat_template.jinja), or pass (model, tokenizer) with "
                         "tokenizer.chat_template = None to use the plain one."
                     )
+                self.hides_thoughts = True
+        if self.hides_thoughts:
+            warnings.warn(
+                f"the chat template of {name} leaves out what was thought in earlier turns; in an episode these "
+                "thoughts stay, because tokens are only appended",
+                stacklevel=3,
+            )
+
+
+def _thoughtless(text: str) -> str:
+    """Take out thoughts, and the white space that templates put around them or leave behind."""
+    return "".join(re.sub("<think>.*?</think>", "", text, flags=re.DOTALL).split())
 
 
 def _as_chat(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

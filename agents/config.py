@@ -26,8 +26,8 @@ class ConfigError(ValueError):
 class TrainConfig:
     """Everything that a training run depends on."""
 
-    algorithm: Literal["sft", "grpo"] = "grpo"  # the learner
-    model: str = "tiny"  # "tiny", a model folder, or a Hugging Face id
+    algorithm: Literal["sft", "grpo", "ppo"] = "grpo"  # the learner
+    model: str = "tiny"  # "tiny", "smollm2", a model folder, or a Hugging Face id
     suite: str = "math"  # suite's name, or the path of a suite.yaml
     split: str = "train"  # split that tasks are drawn from
     reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
@@ -43,15 +43,38 @@ class TrainConfig:
     steps: int = 60  # training steps
     tasks_per_step: int = 6  # tasks of a step
     group_size: int = 16  # episodes of a task; sft has one trace of each
-    learning_rate: float = 3e-4  # constant after the warm-up
+    dynamic_sampling: bool = False  # play further tasks in place of groups without variance (DAPO)
+    max_refills: int = 3  # times that a step is refilled at most
+    learning_rate: float = 3e-4  # reached after the warm-up
+    schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up, to 0 at the last step
     warmup_steps: int = 0  # steps of linear warm-up
-    kl_coef: float = 0.1  # weight of the penalty for leaving the starting model
-    clip_range: float = 0.2  # how far a token's probability ratio may move
+    weight_decay: float = 0.01  # of AdamW
     max_grad_norm: float = 1.0  # gradient clipping; 0 for none
-    epochs: int = 1  # optimiser steps on the same episodes
+    epochs: int = 1  # passes over the same episodes
+    minibatches: int = 1  # optimiser steps of a pass
+    advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"  # GRPO, Dr. GRPO, RLOO
+    credit: Literal["episode", "turn"] = "episode"  # grpo: an advantage for the episode, or for each turn
     aggregation: Literal["token", "sequence", "constant"] = "token"  # how tokens are averaged
-    group_std: bool = True  # divide advantages by the group's standard deviation
-    max_batch_tokens: int = 8_192  # padded tokens of one forward pass
+    constant_length: int = 0  # tokens of an episode, for "constant"; 0 for max_turns * max_new_tokens
+    ratio: Literal["token", "sequence"] = "token"  # grpo: probability ratio of tokens, or of episodes (GSPO)
+    clip_low: float = 0.2  # how far the ratio may fall
+    clip_high: float = 0.2  # how far it may rise
+    dual_clip: float = 0.0  # bounds the loss where the advantage is negative; 0 for none
+    kl_coef: float = 0.1  # weight of the penalty for leaving the starting model; 0 keeps no reference
+    kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # of that divergence
+    entropy_coef: float = 0.0  # weight of the entropy bonus
+    overlong_length: int = 0  # sampled tokens of an episode from which the penalty is 1 (DAPO); 0 for none
+    overlong_buffer: int = 0  # tokens before that over which it rises
+    gamma: float = 1.0  # ppo and turn credit: discount
+    gae_lambda: float = 0.95  # ppo: of generalised advantage estimation
+    gae_over: Literal["token", "turn"] = "token"  # ppo: what counts as a step of it
+    value_coef: float = 0.1  # ppo: weight of the value loss
+    value_clip: float = 0.2  # ppo: how far values may move in an update; 0 for no limit
+    normalize_advantages: bool = True  # ppo: over the batch
+    lora_rank: int = 0  # train low-rank adapters of this rank; 0 for all weights
+    lora_alpha: float = 0.0  # their scale is lora_alpha / lora_rank; 0 for twice the rank
+    max_batch_tokens: int = 8_192  # tokens of one forward pass; larger updates are split, with the same gradient
+    gradient_checkpointing: bool = False  # compute activations twice instead of keeping them
     seed: int = 0  # of task order and sampling
     eval_every: int = 20  # steps between evaluations; 0 for none
     eval_split: str = "valid"  # split that is evaluated, greedily
@@ -70,19 +93,34 @@ class TrainConfig:
         """
         for name in ("max_turns", "max_new_tokens", "max_context", "max_live", "steps", "tasks_per_step"):
             _check(name, getattr(self, name), 1)
-        for name in ("group_size", "epochs", "max_batch_tokens", "keep_checkpoints", "threads"):
+        for name in ("group_size", "epochs", "minibatches", "max_batch_tokens", "keep_checkpoints", "threads"):
             _check(name, getattr(self, name), 1)
-        for name in ("warmup_steps", "kl_coef", "max_grad_norm", "learning_rate", "eval_every"):
+        for name in ("warmup_steps", "weight_decay", "kl_coef", "max_grad_norm", "learning_rate", "eval_every"):
             _check(name, getattr(self, name), 0)
-        for name in ("eval_tasks", "save_every", "temperature"):
+        for name in ("eval_tasks", "save_every", "temperature", "max_refills", "constant_length", "entropy_coef"):
+            _check(name, getattr(self, name), 0)
+        for name in ("overlong_length", "overlong_buffer", "value_coef", "value_clip", "lora_rank", "lora_alpha"):
             _check(name, getattr(self, name), 0)
         if self.algorithm == "grpo":
             _check("group_size", self.group_size, 2)
-            # Nothing is explored at temperature 0: every episode of a group would be the same.
-            if self.temperature <= 0:
-                raise ConfigError(f"temperature: must be more than 0, got {self.temperature}")
-        if not 0 < self.clip_range < 1:
-            raise ConfigError(f"clip_range: must be between 0 and 1, got {self.clip_range}")
+        # Nothing is explored at temperature 0: every episode of a group would be the same.
+        if self.algorithm != "sft" and self.temperature <= 0:
+            raise ConfigError(f"temperature: must be more than 0, got {self.temperature}")
+        if not 0 < self.clip_low < 1:
+            raise ConfigError(f"clip_low: must be between 0 and 1, got {self.clip_low}")
+        if not 0 < self.clip_high < float("inf"):
+            raise ConfigError(f"clip_high: must be more than 0, got {self.clip_high}")
+        if self.dual_clip and not self.dual_clip > 1:
+            raise ConfigError(f"dual_clip: must be more than 1 (or 0 for none), got {self.dual_clip}")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if self.overlong_buffer > self.overlong_length:
+            raise ConfigError(f"overlong_buffer: must be at most overlong_length, got {self.overlong_buffer}")
+        if self.minibatches > self.tasks_per_step:
+            raise ConfigError(f"minibatches: must be at most tasks_per_step, got {self.minibatches}")
+        if self.credit == "turn" and self.ratio == "sequence":
+            raise ConfigError("credit: turn needs ratio: token (a ratio of whole episodes has one advantage)")
 
 
 def _check(name: str, value: float, least: int) -> None:

@@ -1,31 +1,55 @@
-"""GRPO: group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300), as MENTOR sets it.
+"""GRPO: group-relative policy optimisation (Shao et al. 2024, arXiv 2402.03300), and the variants named below.
 
-Advantages are relative to the group of episodes of one task; the clipped surrogate and a k3 penalty towards a
-frozen copy of the starting model are averaged over the tokens that the policy sampled, so what tools and templates
-wrote carries no loss.
+Advantages are relative to the group of episodes of one task. The clipped surrogate, a penalty for leaving the
+starting model and an entropy bonus are averaged over the tokens that the policy sampled, so what tools and
+templates wrote carries no loss. Each variant is one argument:
 
-Departures: a group whose rewards are all equal has no advantage and is left out of the computation altogether, its
-KL penalty included. Left out: dual clipping, the entropy bonus, mini-batches within an update.
+- Dr. GRPO (Liu et al. 2025, arXiv 2503.20783): `advantage="group_mean"`, `aggregation="constant"`.
+- DAPO (Yu et al. 2025, arXiv 2503.14476): `clip_high=0.28`, `kl_coef=0`, `overlong_length`, `overlong_buffer`; its
+  dynamic sampling is the training loop's.
+- RLOO (Ahmadian et al. 2024, arXiv 2402.14740): `advantage="leave_one_out"`.
+- GSPO (Zheng et al. 2025, arXiv 2507.18071): `ratio="sequence"`, `aggregation="sequence"`, `clip_low=3e-4`,
+  `clip_high=4e-4`.
+- an advantage for each turn instead of each episode: `credit="turn"`, with a reward that is paid every turn.
+
+Departure: a group without a signal (all advantages are 0) is left out of the computation altogether, its penalty
+and bonus included; averages are over all groups all the same.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from agents.advantages import group_advantages
-from agents.losses import AGGREGATIONS, clipped_policy_loss, k3, token_weights
+from agents.advantages import ADVANTAGES, group_advantages, overlong_penalty, turn_advantages
+from agents.losses import AGGREGATIONS, KL_ESTIMATORS, RATIOS, clipped_policy_loss, kl_divergence, token_weights
 from agents.optimizer import Optimizer
-from agents.packed import action_logprobs
-from agents.sampler import attends_fully
+from agents.packed import Reference, action_outputs, micro_batches
 from agents.trajectory import Batch, Trajectory
 
-# What a forward pass costs beside its tokens, in tokens.
-_PASS_TOKENS = 400
+CREDITS = ("episode", "turn")
+
+
+@dataclass(slots=True)
+class _Pass:
+    """What one forward pass computes on; constants of an update.
+
+    Attributes:
+        batch: The trajectories.
+        advantages_BT: Advantages, [B, T], or [B, 1] for those of episodes.
+        weights_BT: Weight of each token in the loss of its optimiser step.
+        ref_logprobs_BT: Log-probabilities under the starting model; None without a penalty.
+    """
+
+    batch: Batch
+    advantages_BT: Tensor
+    weights_BT: Tensor
+    ref_logprobs_BT: Tensor | None
 
 
 class GRPO:
@@ -34,163 +58,262 @@ class GRPO:
     Args:
         model: The policy, a Hugging Face causal language model; trained in place, in evaluation mode, so that the
             ratio of the first update is 1.
-        learning_rate: Of AdamW, constant after the warm-up.
+        learning_rate: Of AdamW, reached after the warm-up.
+        schedule: What follows the warm-up: `"constant"`, `"linear"` or `"cosine"`, see `Optimizer`.
         warmup_steps: Optimiser steps of linear warm-up.
-        kl_coef: Weight of the k3 penalty; 0 computes none and keeps no reference.
-        clip_range: How far the ratio may move.
+        total_steps: Optimiser steps of the whole run, for the schedule.
+        weight_decay: Of AdamW.
         max_grad_norm: Gradient clipping; 0 for none.
-        epochs: Optimiser steps on the same trajectories.
-        aggregation: How tokens are averaged: `"token"`, `"sequence"` or `"constant"`.
-        group_std: Whether advantages are divided by the group's standard deviation.
+        epochs: Passes over the same trajectories. Their behaviour policy stays the one that sampled them.
+        minibatches: Optimiser steps of a pass: the groups are cut into so many parts, in their order, and each
+            part's loss is averaged over itself.
+        advantage: What a return is compared with: `"group_std"`, `"group_mean"` or `"leave_one_out"`, see
+            `group_advantages`.
+        credit: `"episode"`, or `"turn"` for an advantage of each turn, see `turn_advantages`.
+        gamma: Discount from turn to turn, for `"turn"`.
+        overlong_length: Sampled tokens of an episode from which 1 is taken off its return; 0 for no penalty.
+        overlong_buffer: Tokens before that over which the penalty rises.
+        aggregation: How tokens are averaged: `"token"`, `"sequence"` or `"constant"`, see `token_weights`.
+        constant_length: Tokens of an episode, for `"constant"`; 0 for the longest of the part.
+        ratio: The probability ratio is that of each `"token"`, or of the `"sequence"`, see `clipped_policy_loss`.
+        clip_low: How far the ratio may fall.
+        clip_high: How far it may rise.
+        dual_clip: Bounds the loss where the advantage is negative; 0 for no bound.
+        kl_coef: Weight of the penalty for leaving the starting model; 0 computes none and keeps no reference.
+        kl_estimator: `"k1"`, `"k2"` or `"k3"`, see `kl_divergence`.
+        entropy_coef: Weight of the entropy bonus; 0 computes no entropy.
         temperature: The temperature that the trajectories were sampled with.
-        max_batch_tokens: Padded tokens of one forward pass; larger updates are split, with the same gradient.
-        share_prefix: Whether the prompt of a group is read once instead of once per trajectory.
+        max_batch_tokens: Packed tokens of one forward pass; larger updates are split, with the same gradient.
+        gradient_checkpointing: Whether activations are computed twice instead of kept.
+
+    Attributes:
+        optimizer: Takes the steps, and counts them.
+        reference: The starting model; None without a penalty.
 
     Raises:
-        ValueError: Unknown aggregation.
+        ValueError: A name is unknown, or an advantage of turns is asked for with a ratio of sequences.
     """
 
     def __init__(
         self,
         model: Any,
         learning_rate: float = 1e-6,
+        schedule: str = "constant",
         warmup_steps: int = 0,
-        kl_coef: float = 0.001,
-        clip_range: float = 0.2,
+        total_steps: int = 0,
+        weight_decay: float = 0.01,
         max_grad_norm: float = 1.0,
         epochs: int = 1,
+        minibatches: int = 1,
+        advantage: str = "group_std",
+        credit: str = "episode",
+        gamma: float = 1.0,
+        overlong_length: int = 0,
+        overlong_buffer: int = 0,
         aggregation: str = "token",
-        group_std: bool = True,
+        constant_length: int = 0,
+        ratio: str = "token",
+        clip_low: float = 0.2,
+        clip_high: float = 0.2,
+        dual_clip: float = 0.0,
+        kl_coef: float = 0.001,
+        kl_estimator: str = "k3",
+        entropy_coef: float = 0.0,
         temperature: float = 1.0,
         max_batch_tokens: int = 8_192,
-        share_prefix: bool = True,
+        gradient_checkpointing: bool = False,
     ) -> None:
-        if aggregation not in AGGREGATIONS:
-            raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
+        _check("advantage", advantage, ADVANTAGES)
+        _check("credit", credit, CREDITS)
+        _check("aggregation", aggregation, AGGREGATIONS)
+        _check("ratio", ratio, RATIOS)
+        _check("kl_estimator", kl_estimator, KL_ESTIMATORS)
+        if credit == "turn" and ratio == "sequence":
+            raise ValueError("credit 'turn' needs ratio 'token': the ratio of a sequence has one advantage")
         self.model = model
-        self.kl_coef = kl_coef
-        self.clip_range = clip_range
         self.epochs = epochs
+        self.minibatches = minibatches
+        self.advantage = advantage
+        self.credit = credit
+        self.gamma = gamma
+        self.overlong_length = overlong_length
+        self.overlong_buffer = overlong_buffer
         self.aggregation = aggregation
-        self.group_std = group_std
+        self.constant_length = constant_length
+        self.ratio = ratio
+        self.clip_low = clip_low
+        self.clip_high = clip_high
+        self.dual_clip = dual_clip
+        self.kl_coef = kl_coef
+        self.kl_estimator = kl_estimator
+        self.entropy_coef = entropy_coef
         self.temperature = temperature
         self.max_batch_tokens = max_batch_tokens
-        # The shared prompt is read through a mask of ours, which sliding windows and recurrent layers do not know.
-        self.share_prefix = share_prefix and attends_fully(model.config, 1 << 30)
-        self.optimizer = Optimizer(model, learning_rate, warmup_steps, max_grad_norm)
-        self.reference = copy.deepcopy(model).requires_grad_(False) if kl_coef else None
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        self.optimizer = Optimizer(
+            model,
+            learning_rate,
+            warmup_steps=warmup_steps,
+            schedule=schedule,
+            total_steps=total_steps,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+        )
+        self.reference = Reference(model) if kl_coef else None
 
     def update(self, groups: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
         """Improve the policy with the episodes of some tasks.
 
         Args:
-            groups: For each task, the trajectories that the current policy sampled.
+            groups: For each task, the trajectories that the policy sampled.
 
         Returns:
-            `loss`, `kl` (mean k3 per token), `clip_fraction` (share of tokens whose ratio left the range),
-            `grad_norm` (before clipping), `zero_variance` (share of groups without a signal) and `skipped`
-            (updates left out so far because they were not finite); means over the epochs, zeros when no group has
-            a signal.
+            Means over the optimiser steps that had a signal, zeros when none had: `loss`, `grad_norm` (before
+            clipping), and over their tokens `kl` (estimated divergence from the starting model; 0 without a
+            penalty), `clip_fraction` (share whose ratio left the range), `log_ratio` (mean size of the ratio's
+            logarithm: in a first step, how far sampler and learner disagree) and, with a bonus for it, `entropy`.
+            Of the whole update: `zero_variance` (share of groups without a signal) and `learning_rate` (of the
+            last step); since the start: `skipped` (steps left out because they were not finite) and
+            `optimizer_steps`.
 
         Raises:
-            FloatingPointError: Five updates in a row were not finite.
+            FloatingPointError: Five optimiser steps in a row were not finite.
         """
-        counted = [trajectory for group in groups for trajectory in group if True in trajectory.action_mask]
-        # Over all groups, those without a signal included: leaving them out must not change the average.
-        rows = len(counted)
-        tokens = sum(sum(trajectory.action_mask) for trajectory in counted)
-        longest = max((sum(trajectory.action_mask) for trajectory in counted), default=0)
-        signal: list[tuple[Sequence[Trajectory], Tensor]] = []
-        silent = 0
-        for group in groups:
-            rewards_G = torch.tensor([trajectory.total_reward for trajectory in group])
-            advantages_G = group_advantages(rewards_G, self.group_std)
-            if not advantages_G.any():
-                silent += 1
-                continue
-            kept = [i for i, trajectory in enumerate(group) if True in trajectory.action_mask]
-            if kept:
-                signal.append(([group[i] for i in kept], advantages_G[kept]))
-        names = ("loss", "kl", "clip_fraction", "grad_norm")
+        # 11-12. Batches and advantages, by optimiser step.
+        advantages = [self._advantages(group) for group in groups]
+        silent = sum(not values_GK.any() for values_GK in advantages)
+        cuts = [len(groups) * number // self.minibatches for number in range(self.minibatches + 1)]
+        steps = [self._passes(groups[start:end], advantages[start:end]) for start, end in itertools.pairwise(cuts)]
+
+        # 13-14. Loss and step.
+        names = ["loss", "grad_norm", "kl", "clip_fraction", "log_ratio"] + ["entropy"] * bool(self.entropy_coef)
         metrics = dict.fromkeys(names, 0.0)
-        parts = list(self._parts(signal))
-        for _ in range(self.epochs if parts else 0):
-            sums = dict.fromkeys(("kl", "clip_fraction"), 0.0)
+        taken = self.epochs * sum(bool(passes) for passes in steps)
+        for passes in steps * self.epochs:
+            if not passes:
+                self.optimizer.rest()
+                continue
+            figures = self._step(passes)
+            for name in names:
+                metrics[name] += figures[name] / taken
+        return {
+            **metrics,
+            "zero_variance": silent / max(len(groups), 1),
+            "learning_rate": self.optimizer.learning_rate,
+            "skipped": float(self.optimizer.skipped),
+            "optimizer_steps": float(self.optimizer.steps),
+        }
 
-            def backward(sums: dict[str, float] = sums) -> Tensor:
-                total = torch.zeros(())
-                for batch, advantages_B, ref_logprobs_BT in parts:
-                    mask = batch.action_mask_BT
-                    weights_BT = token_weights(mask, self.aggregation, rows, tokens, longest)
-                    logprobs_BT = action_logprobs(self.model, batch, self.temperature)
-                    losses_BT = clipped_policy_loss(
-                        logprobs_BT, batch.old_logprobs_BT, advantages_B, mask, self.clip_range
-                    )
-                    if ref_logprobs_BT is not None:
-                        kl_BT = k3(logprobs_BT, ref_logprobs_BT, mask)
-                        losses_BT = losses_BT + self.kl_coef * kl_BT
-                        sums["kl"] += float(kl_BT.detach().sum())
-                    ratio_BT = (logprobs_BT.detach() - batch.old_logprobs_BT)[mask].exp()
-                    sums["clip_fraction"] += float(((ratio_BT - 1).abs() > self.clip_range).sum())
-                    loss = (weights_BT * losses_BT).sum()
-                    loss.backward()
-                    total += loss.detach().cpu()
-                return total
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the model's weights."""
+        return {"optimizer": self.optimizer.state_dict()}
 
-            loss, norm = self.optimizer.step(backward)
-            metrics["loss"] += loss / self.epochs
-            metrics["grad_norm"] += norm / self.epochs
-            for name, value in sums.items():
-                metrics[name] += value / sum(int(part[0].action_mask_BT.sum()) for part in parts) / self.epochs
-        metrics["zero_variance"] = silent / max(len(groups), 1)
-        metrics["skipped"] = float(self.optimizer.skipped)
-        return metrics
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
 
-    def _parts(
-        self, signal: Sequence[tuple[Sequence[Trajectory], Tensor]]
-    ) -> Iterator[tuple[Batch, Tensor, Tensor | None]]:
-        """Split the groups into batches that fit, with the reference's log-probabilities."""
+    def _advantages(self, group: Sequence[Trajectory]) -> Tensor:
+        """Return the advantages of a group's episodes [G, 1], or of their turns [G, K]."""
+        penalties = [
+            overlong_penalty(sum(trajectory.action_mask), self.overlong_length, self.overlong_buffer)
+            for trajectory in group
+        ]
+        if self.credit == "episode":
+            returns = [trajectory.total_reward + penalty for trajectory, penalty in zip(group, penalties)]
+            return group_advantages(torch.tensor(returns), self.advantage)[:, None]
+        rewards = [_sampled_turn_rewards(trajectory) for trajectory in group]
+        for row, penalty in zip(rewards, penalties):
+            if row:
+                row[-1] += penalty
+        return turn_advantages(rewards, self.advantage, self.gamma)
+
+    def _passes(self, groups: Sequence[Sequence[Trajectory]], advantages: Sequence[Tensor]) -> list[_Pass]:
+        """Split the groups of one optimiser step into forward passes; empty when no group has a signal."""
+        # Over all groups, those without a signal included: leaving them out must not change the average.
+        lengths = [sum(trajectory.action_mask) for group in groups for trajectory in group]
+        rows = sum(length > 0 for length in lengths)
+        longest = self.constant_length or max(lengths, default=0)
+        kept, kept_advantages = [], []
+        for group, values_GK in zip(groups, advantages):
+            sampled = [i for i, trajectory in enumerate(group) if True in trajectory.action_mask]
+            if values_GK.any() and sampled:
+                kept.append([group[i] for i in sampled])
+                kept_advantages += [values_GK[i] for i in sampled]
+        trajectories = [trajectory for group in kept for trajectory in group]
         device = next(self.model.parameters()).device
-        for chunk in _pack(signal, self.max_batch_tokens):
-            batch = Batch.from_groups([group for group, _ in chunk], self.share_prefix, str(device))
-            advantages_B = torch.cat([advantages_G for _, advantages_G in chunk]).to(device)
-            ref_logprobs_BT = None
-            if self.reference is not None:
-                with torch.no_grad():
-                    ref_logprobs_BT = action_logprobs(self.reference, batch, self.temperature)
-            yield batch, advantages_B, ref_logprobs_BT
+        passes = []
+        for parts in micro_batches(kept, self.max_batch_tokens):
+            batch = Batch.from_groups([[trajectories[i] for i in part] for part in parts], device=str(device))
+            advantages_BT = torch.nn.utils.rnn.pad_sequence(
+                [kept_advantages[i] for part in parts for i in part], batch_first=True
+            ).to(device)
+            if self.credit == "turn":
+                advantages_BT = advantages_BT.gather(1, batch.turn_BT)
+            weights_BT = token_weights(batch.action_mask_BT, self.aggregation, rows, sum(lengths), longest)
+            reference = self.reference.logprobs(batch, self.temperature) if self.reference is not None else None
+            passes.append(_Pass(batch, advantages_BT, weights_BT, reference))
+        return passes
+
+    def _step(self, passes: Sequence[_Pass]) -> dict[str, float]:
+        """Take one optimiser step; returns its figures."""
+        names = ("kl", "clip_fraction", "log_ratio", "entropy")
+        sums = dict.fromkeys(names, 0.0)
+
+        def backward() -> float:
+            return sum(self._backward(each, sums) for each in passes)
+
+        loss, norm = self.optimizer.step(backward)
+        tokens = sum(int(each.batch.action_mask_BT.sum()) for each in passes)
+        return {"loss": loss, "grad_norm": norm, **{name: sums[name] / tokens for name in names}}
+
+    def _backward(self, each: _Pass, sums: dict[str, float]) -> float:
+        """Add the gradients of one forward pass, and its figures to `sums`; returns its part of the loss."""
+        batch, mask_BT = each.batch, each.batch.action_mask_BT
+        found = action_outputs(self.model, batch, self.temperature, entropy=self.entropy_coef > 0)
+        losses_BT = clipped_policy_loss(
+            found.logprobs_BT,
+            batch.old_logprobs_BT,
+            each.advantages_BT,
+            mask_BT,
+            self.clip_low,
+            self.clip_high,
+            self.dual_clip,
+            self.ratio,
+        )
+        if each.ref_logprobs_BT is not None:
+            kl_BT = kl_divergence(found.logprobs_BT, each.ref_logprobs_BT, mask_BT, self.kl_estimator)
+            losses_BT = losses_BT + self.kl_coef * kl_BT
+            sums["kl"] += float(kl_BT.detach().sum())
+        if found.entropy_BT is not None:
+            losses_BT = losses_BT - self.entropy_coef * found.entropy_BT
+            sums["entropy"] += float(found.entropy_BT.detach().sum())
+        loss = (each.weights_BT * losses_BT).sum()
+        loss.backward()
+
+        log_ratio_BT = found.logprobs_BT.detach() - batch.old_logprobs_BT
+        if self.ratio == "sequence":
+            log_ratio_BT = log_ratio_BT.sum(1, keepdim=True) / mask_BT.sum(1, keepdim=True) * mask_BT
+        ratio_BT = log_ratio_BT.exp()
+        left_BT = (ratio_BT < 1 - self.clip_low) | (ratio_BT > 1 + self.clip_high)
+        sums["clip_fraction"] += float((left_BT & mask_BT).sum())
+        sums["log_ratio"] += float(log_ratio_BT.abs().sum())
+        return float(loss.detach())
 
 
-def _pack(
-    signal: Sequence[tuple[Sequence[Trajectory], Tensor]], limit: int
-) -> Iterator[list[tuple[Sequence[Trajectory], Tensor]]]:
-    """Fill batches with rows of similar length, up to `limit` padded tokens.
+def _sampled_turn_rewards(trajectory: Trajectory) -> list[float]:
+    """Sum the rewards of each turn's tokens; as many as turns in which something was sampled."""
+    rewards: list[float] = []
+    before = False
+    for reward, sampled in zip(trajectory.rewards, trajectory.action_mask):
+        if sampled:
+            if not before:
+                rewards.append(0.0)
+            rewards[-1] += reward
+        before = sampled
+    return rewards
 
-    A group is split where padding its short rows to its long ones would cost more than reading its prompt again,
-    and a batch ends where the same would cost more than another forward pass.
-    """
-    pieces: list[tuple[int, Sequence[Trajectory], Tensor]] = []
-    for group, advantages_G in signal:
-        prompt = min(trajectory.action_mask.index(True) for trajectory in group)
-        order = sorted(range(len(group)), key=lambda i: len(group[i].token_ids))
-        start = 0
-        for end in range(1, len(order) + 1):
-            width = len(group[order[end - 1]].token_ids)
-            following = len(group[order[end]].token_ids) if end < len(order) else 0
-            full = (end - start + 1) * following > limit
-            if end == len(order) or full or (end - start) * (following - width) > prompt:
-                rows = order[start:end]
-                pieces.append((width - prompt, [group[i] for i in rows], advantages_G[rows]))
-                start = end
-    chunk: list[tuple[Sequence[Trajectory], Tensor]] = []
-    count = last = 0
-    for width, piece, advantages_G in sorted(pieces, key=lambda piece: piece[0]):
-        longest = max(len(trajectory.token_ids) for trajectory in piece)
-        full = (count + len(piece)) * longest > limit
-        if chunk and (full or count * (width - last) > _PASS_TOKENS):
-            yield chunk
-            chunk, count = [], 0
-        chunk.append((piece, advantages_G))
-        count, last = count + len(piece), width
-    if chunk:
-        yield chunk
+
+def _check(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from agents.base import Completion, Observation
@@ -14,6 +17,15 @@ from agents.models import load_model
 from agents.sampler import Sampler
 
 STOP_TEXTS = ("</tool_call>", "</answer>")
+
+
+@dataclass(slots=True)
+class _Episode:
+    """An episode while it runs: its tokens, what they are drawn with, and the prompt of the turn asked for."""
+
+    draw: np.random.Generator
+    conversation: Conversation = field(default_factory=Conversation)
+    prompt: list[int] = field(default_factory=list)
 
 
 class LLMAgent:
@@ -28,8 +40,10 @@ class LLMAgent:
         max_new_tokens: Tokens of one turn at most.
         max_context: Tokens of a conversation at most; lowered to what the model can take.
         device: Where a model that is loaded here runs.
-        seed: Seeds the agent's own generator; samples depend on it and on the batches asked for.
+        seed: With an episode's own seed (`Observation.seed`) it decides what is sampled in that episode, whatever
+            else is in the batch. Episodes without a seed are numbered instead.
         dtype: Data type of a model that is loaded here.
+        max_rows: Episodes that generate at the same time; others wait for a place.
 
     Attributes:
         model: The Hugging Face model, in evaluation mode: dropout would make sampled log-probabilities wrong.
@@ -50,6 +64,7 @@ class LLMAgent:
         device: str = "cpu",
         seed: int = 0,
         dtype: torch.dtype = torch.float32,
+        max_rows: int = 128,
     ) -> None:
         if temperature < 0:
             raise ValueError(f"temperature must be 0 or more, got {temperature}")
@@ -64,8 +79,7 @@ class LLMAgent:
         self.model.eval()
         self.chat = ChatFormat(self.tokenizer, self.name)
         longest = getattr(self.model.config, "max_position_embeddings", None) or max_context
-        self.generator = torch.Generator(device=next(self.model.parameters()).device)
-        self.generator.manual_seed(seed)
+        self.seed = seed
         vocabulary = self.model.get_input_embeddings().num_embeddings
         tokens = self.tokenizer.convert_ids_to_tokens(range(min(vocabulary, len(self.tokenizer))))
         # Every stop text ends in ">", and so does the text, or the name, of the token that completes it.
@@ -79,10 +93,11 @@ class LLMAgent:
             temperature=temperature,
             max_new_tokens=max_new_tokens,
             max_context=min(max_context, longest),
-            generator=self.generator,
+            max_rows=max_rows,
         )
         self.sampled_tokens = 0
-        self._conversations: dict[int, Conversation] = {}
+        self._episodes: dict[int, _Episode] = {}
+        self._numbers = itertools.count()
 
     @property
     def temperature(self) -> float:
@@ -99,38 +114,57 @@ class LLMAgent:
         Raises:
             ValueError: A later turn of an episode whose earlier turns this agent did not write.
         """
-        prompts = []
         for observation in observations:
-            if observation.turn == 0 or observation.episode not in self._conversations:
-                if observation.turn and not any(m["role"] == "assistant" for m in observation.messages):
-                    raise ValueError(
-                        f"episode {observation.episode} is at turn {observation.turn}, but this agent has not "
-                        "seen its earlier turns"
-                    )
-                self.forget(observation.episode)
-                self._conversations[observation.episode] = Conversation()
-                prompt = self.chat.opening(observation.messages or [{"role": "user", "content": observation.text}])
-            else:
-                last = self._conversations[observation.episode].token_ids[-1]
-                prompt = self.chat.later(observation.text, last)
-            self._conversations[observation.episode].extend_observation(prompt)
-            prompts.append(prompt)
-        conversations = [self._conversations[observation.episode] for observation in observations]
-        samples = self.sampler.generate(
-            [observation.episode for observation in observations],
-            [conversation.token_ids for conversation in conversations],
-        )
+            self.submit(observation)
+        found: dict[int, Completion] = {}
+        while len(found) < len(observations):
+            found.update(self.collect())
+        return [found[observation.episode] for observation in observations]
+
+    def submit(self, observation: Observation) -> None:
+        """Ask for the next turn of an episode; `collect` brings it.
+
+        Raises:
+            ValueError: A later turn of an episode whose earlier turns this agent did not write.
+        """
+        episode = self._episodes.get(observation.episode)
+        if observation.turn == 0 or episode is None:
+            if observation.turn and not any(m["role"] == "assistant" for m in observation.messages):
+                raise ValueError(
+                    f"episode {observation.episode} is at turn {observation.turn}, but this agent has not "
+                    "seen its earlier turns"
+                )
+            self.forget(observation.episode)
+            seeds = (
+                [self.seed, 0, next(self._numbers)]
+                if observation.seed is None
+                else [self.seed, 1, observation.seed]
+            )
+            episode = self._episodes[observation.episode] = _Episode(np.random.default_rng(seeds))
+            episode.prompt = self.chat.opening(
+                observation.messages or [{"role": "user", "content": observation.text}]
+            )
+        else:
+            episode.prompt = self.chat.later(observation.text, episode.conversation.token_ids[-1])
+        episode.conversation.extend_observation(episode.prompt)
+        points = episode.draw.random(self.sampler.max_new_tokens).tolist()
+        self.sampler.submit(observation.episode, episode.conversation.token_ids, points)
+
+    def collect(self) -> list[tuple[int, Completion]]:
+        """Return turns that are finished, with their episodes; waits for at least one of those asked for."""
         completions = []
-        for prompt, conversation, sample in zip(prompts, conversations, samples):
-            conversation.extend_action(sample.token_ids, sample.logprobs)
+        for number, sample in self.sampler.collect():
+            episode = self._episodes[number]
+            episode.conversation.extend_action(sample.token_ids, sample.logprobs)
             self.sampled_tokens += len(sample.token_ids)
             text = self._text(sample.token_ids)
-            completions.append(Completion(text, sample.token_ids, sample.logprobs, prompt, sample.cut_off))
+            completion = Completion(text, sample.token_ids, sample.logprobs, episode.prompt, sample.cut_off)
+            completions.append((number, completion))
         return completions
 
     def forget(self, episode: int) -> None:
         """Drop what is kept for an episode that is over."""
-        self._conversations.pop(episode, None)
+        self._episodes.pop(episode, None)
         self.sampler.forget(episode)
 
     def _text(self, ids: list[int]) -> str:

@@ -1,4 +1,4 @@
-"""Models by name: the embedded `tiny`, a folder, or a Hugging Face id."""
+"""Models by name: the embedded `tiny`, `smollm2` from its package, a folder, or a Hugging Face id."""
 
 from __future__ import annotations
 
@@ -8,31 +8,52 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+
+from mentor_gym.names import nearest
 
 TINY = Path(__file__).parent / "weights" / "tiny"
+NAMES = ("tiny", "smollm2")
 
 
 def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float32) -> tuple[Any, Any]:
-    """Load a model and its tokenizer by the name `"tiny"`, a folder or a Hugging Face id.
+    """Load a model and its tokenizer by the name `"tiny"` or `"smollm2"`, a folder or a Hugging Face id.
+
+    Returns:
+        The model, in evaluation mode, and its tokenizer.
 
     Raises:
         ValueError: Nothing there, or not a causal language model; says what was looked for.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    path = str(TINY) if name == "tiny" else name
-    # A Hugging Face id has one slash at most; what can only be a folder is not looked for there.
-    if not Path(path).exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
-        raise ValueError(f"model {name!r}: no such folder")
-    if Path(path).exists() and not (Path(path) / "config.json").is_file():
-        raise ValueError(f"model {name!r}: {path} is no model folder (it has no config.json)")
+    path = _find(name)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(path)
             model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise ValueError(f"model {name!r} cannot be loaded: {' '.join(str(error).split())[:300]}") from error
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:300]
+        hint = "" if Path(path).exists() else nearest(name, NAMES)
+        raise ValueError(f"model {name!r} cannot be loaded: {reason}{hint}") from error
     return model.to(device).eval(), tokenizer
+
+
+def _find(name: str) -> str:
+    """Turn a name into a folder's path; a Hugging Face id stays as it is."""
+    if name == "tiny":
+        return str(TINY)
+    if name == "smollm2":
+        from agents.smollm2 import smollm2_folder
+
+        return str(smollm2_folder())
+    folder = Path(name)
+    # A Hugging Face id has one slash at most; what can only be a folder is not looked for there.
+    if not folder.exists() and (name.startswith(("/", ".", "~")) or name.count("/") > 1):
+        raise ValueError(f"model {name!r}: no such folder")
+    if folder.exists() and not (folder / "config.json").is_file():
+        raise ValueError(f"model {name!r}: {folder} is no model folder (it has no config.json)")
+    return name
 
 
 @contextmanager

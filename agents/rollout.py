@@ -1,8 +1,8 @@
-"""Rollouts: episodes of given tasks, played by an agent in lock-step batches, as trajectories.
+"""Rollouts: episodes of given tasks, played by an agent many at a time, as trajectories.
 
-Episodes start together in waves of at most `max_live`, and a wave is played to its end before the next begins.
-Refilling each free slot at once would keep the batch full, but a language model serves a wave better: the
-episodes of one group share their prompt, which is then prefilled once, and no cache has rows of unequal age.
+At most `max_live` episodes run; when one ends, the next begins in its place. An agent with `submit` and `collect`
+gets each observation as soon as it is there and hands back turns as they are finished, so that a long turn keeps
+nobody waiting; any other is asked for the next turns of all live episodes together.
 
 Left out: choosing tasks (`agents.train`), and tensors (`agents.trajectory`).
 """
@@ -13,9 +13,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import gymnasium as gym
+import numpy as np
 
 import mentor_gym  # noqa: F401  (registers the environment ids)
 from agents.base import Agent, AgentError, Completion, Observation
@@ -106,7 +107,8 @@ class Rollout:
         Args:
             agent: Writes the turns, for all live episodes at once.
             task_ids: The tasks to play.
-            seed: Seeds the environments, the n-th episode with `seed + n`; None leaves their generators alone.
+            seed: Seeds the episodes, the n-th with a number drawn from (`seed`, n): its environment is seeded with
+                it, and the agent sees it (`Observation.seed`). None leaves generators alone.
 
         Returns:
             The trajectories, in the order of `task_ids`.
@@ -118,12 +120,35 @@ class Rollout:
         for task_id in task_ids:
             if task_id not in self._known:
                 raise ValueError(f"no task {task_id!r} in {self._where}{nearest(task_id, self._task_ids)}")
-        trajectories: list[Trajectory] = []
-        for start in range(0, len(task_ids), self.max_live):
-            wave = task_ids[start : start + self.max_live]
-            seeds = [None if seed is None else seed + start + offset for offset in range(len(wave))]
-            trajectories += self._play(agent, wave, seeds)
-        return trajectories
+        privileged = bool(getattr(agent, "privileged", False))
+        player = agent if isinstance(agent, _Streaming) else _LockStep(agent)
+        trajectories: dict[int, Trajectory] = {}
+        live: dict[int, _Episode] = {}
+        free = [self._env(place) for place in range(min(self.max_live, len(task_ids)))][::-1]
+        started = 0
+        try:
+            while live or started < len(task_ids):
+                while free and started < len(task_ids):
+                    own = None if seed is None else _episode_seed(seed, started)
+                    episode = _start(free.pop(), started, task_ids[started], own, privileged)
+                    live[episode.observation.episode] = episode
+                    player.submit(episode.observation)
+                    started += 1
+                # All are checked before any is played, so that an error never leaves half a batch stepped.
+                for episode, completion in _check_batch(agent, live, player.collect()):
+                    if not _step(episode, completion):
+                        player.submit(episode.observation)
+                        continue
+                    trajectories[episode.position] = _finish(episode, "teacher" if privileged else "policy")
+                    del live[episode.observation.episode]
+                    _forget(agent, episode)
+                    free.append(episode.env)
+        finally:
+            # After a failure: nothing is left of the episodes that were cut short, here or in the agent.
+            for episode in live.values():
+                episode.base.close()
+                _forget(agent, episode)
+        return [trajectories[position] for position in range(len(task_ids))]
 
     def close(self) -> None:
         """Close the environments. May be called twice; a later `run` makes new ones."""
@@ -145,36 +170,48 @@ class Rollout:
             self._pool.append(gym.make("MentorTool-v0", disable_env_checker=True, **self.env_kwargs))
         return self._pool[position]
 
-    def _play(self, agent: Agent, task_ids: Sequence[str], seeds: Sequence[int | None]) -> list[Trajectory]:
-        """Play one wave to its end."""
-        privileged = bool(getattr(agent, "privileged", False))
-        finished: dict[int, Trajectory] = {}
-        live: list[_Episode] = []
-        try:
-            for position, (task_id, seed) in enumerate(zip(task_ids, seeds)):
-                env = self._env(position)
-                text, info = env.reset(seed=seed, options={"task_id": task_id})
-                task = cast(MentorToolEnv, env.unwrapped).task if privileged else None
-                observation = Observation(text, info["messages"], next(_EPISODE_NUMBERS), info["turn"], task)
-                live.append(_Episode(position, env, observation))
-            while live:
-                completions = agent.act([episode.observation for episode in live])
-                # All are checked before any is played, so that an error never leaves half a batch stepped.
-                _check_batch(agent, live, completions)
-                running = []
-                for episode, completion in zip(live, completions):
-                    if _step(episode, completion):
-                        finished[episode.position] = _finish(episode, "teacher" if privileged else "policy")
-                        _forget(agent, episode)
-                    else:
-                        running.append(episode)
-                live = running
-        finally:
-            # After a failure: nothing is left of the episodes that were cut short, here or in the agent.
-            for episode in live:
-                episode.base.close()
-                _forget(agent, episode)
-        return [finished[position] for position in range(len(task_ids))]
+
+@runtime_checkable
+class _Streaming(Protocol):
+    """An agent that may have turns of different lengths under way."""
+
+    def submit(self, observation: Observation) -> None: ...
+
+    def collect(self) -> list[tuple[int, Completion]]: ...
+
+
+class _LockStep:
+    """Any other agent: every turn that is asked for is written in one call."""
+
+    def __init__(self, agent: Agent) -> None:
+        self.agent = agent
+        self._observations: list[Observation] = []
+
+    def submit(self, observation: Observation) -> None:
+        self._observations.append(observation)
+
+    def collect(self) -> list[tuple[int, Completion]]:
+        observations, self._observations = self._observations, []
+        completions: Any = self.agent.act(observations)
+        name = f"{type(self.agent).__name__}.act"
+        if not isinstance(completions, list | tuple):
+            raise AgentError(f"{name} must return a list of Completion, got {type(completions).__name__}")
+        if len(completions) != len(observations):
+            raise AgentError(
+                f"{name} returned {len(completions)} completions for {len(observations)} observations"
+            )
+        return [(observation.episode, completion) for observation, completion in zip(observations, completions)]
+
+
+def _episode_seed(seed: int, number: int) -> int:
+    return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
+
+
+def _start(env: gym.Env[str, str], position: int, task_id: str, seed: int | None, privileged: bool) -> _Episode:
+    text, info = env.reset(seed=seed, options={"task_id": task_id})
+    task = cast(MentorToolEnv, env.unwrapped).task if privileged else None
+    observation = Observation(text, info["messages"], next(_EPISODE_NUMBERS), info["turn"], task, seed)
+    return _Episode(position, env, observation)
 
 
 def _step(episode: _Episode, completion: Completion) -> bool:
@@ -196,7 +233,7 @@ def _step(episode: _Episode, completion: Completion) -> bool:
         episode.rewards[episode.last_action] += float(reward)
     before = episode.observation
     episode.observation = Observation(
-        text, episode.info["messages"], before.episode, episode.info["turn"], before.task
+        text, episode.info["messages"], before.episode, episode.info["turn"], before.task, before.seed
     )
     return terminated or truncated
 
@@ -225,17 +262,24 @@ def _forget(agent: Agent, episode: _Episode) -> None:
         forget(episode.observation.episode)
 
 
-def _check_batch(agent: Agent, live: Sequence[_Episode], completions: Any) -> None:
-    name = f"{type(agent).__name__}.act"
-    if not isinstance(completions, list | tuple):
-        raise AgentError(f"{name} must return a list of Completion, got {type(completions).__name__}")
-    if len(completions) != len(live):
-        raise AgentError(f"{name} returned {len(completions)} completions for {len(live)} observations")
-    for episode, completion in zip(live, completions):
+def _check_batch(
+    agent: Agent, live: dict[int, _Episode], completions: Sequence[tuple[int, Completion]]
+) -> list[tuple[_Episode, Completion]]:
+    """Check what an agent wrote; returns it with the episodes."""
+    name = f"{type(agent).__name__}.{'collect' if isinstance(agent, _Streaming) else 'act'}"
+    if not completions:
+        raise AgentError(f"{name} returned nothing, with {len(live)} turns asked for")
+    found = []
+    for number, completion in completions:
+        if number not in live:
+            raise AgentError(f"{name} returned a turn of episode {number}, which is not running")
+        episode = live[number]
         problem = _completion_problem(episode, completion)
         if problem:
             where = f"task {episode.base.task.id!r}, turn {episode.observation.turn}"
             raise AgentError(f"{name}: {where}: {problem}")
+        found.append((episode, completion))
+    return found
 
 
 def _completion_problem(episode: _Episode, completion: Any) -> str | None:

@@ -7,17 +7,18 @@ a turn, at the closing tag: the end-of-turn token belongs to the template.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from agents.base import Completion, Observation
 from agents.chat import ChatFormat
 from agents.losses import AGGREGATIONS, negative_log_likelihood, token_weights
 from agents.optimizer import Optimizer
-from agents.packed import action_logprobs
+from agents.packed import action_logprobs, micro_batches
 from agents.trajectory import Batch, Trajectory
 from mentor_gym.protocol import render_message
 
@@ -70,74 +71,123 @@ class SFT:
 
     Args:
         model: The policy, a Hugging Face causal language model; trained in place, in evaluation mode.
-        learning_rate: Of AdamW, constant after the warm-up.
+        learning_rate: Of AdamW, reached after the warm-up.
+        schedule: What follows the warm-up: `"constant"`, `"linear"` or `"cosine"`, see `Optimizer`.
         warmup_steps: Optimiser steps of linear warm-up.
+        total_steps: Optimiser steps of the whole run, for the schedule.
+        weight_decay: Of AdamW.
         max_grad_norm: Gradient clipping; 0 for none.
-        epochs: Optimiser steps on the same trajectories.
-        aggregation: How tokens are averaged: `"token"`, `"sequence"` or `"constant"`.
-        max_batch_tokens: Padded tokens of one forward pass; larger updates are split, with the same gradient.
+        epochs: Passes over the same trajectories.
+        minibatches: Optimiser steps of a pass: the groups are cut into so many parts, in their order.
+        aggregation: How tokens are averaged: `"token"`, `"sequence"` or `"constant"`, see `token_weights`.
+        constant_length: Tokens of a trace, for `"constant"`; 0 for the longest of the part.
+        max_batch_tokens: Packed tokens of one forward pass; larger updates are split, with the same gradient.
+        gradient_checkpointing: Whether activations are computed twice instead of kept.
+
+    Attributes:
+        optimizer: Takes the steps, and counts them.
 
     Raises:
-        ValueError: Unknown aggregation.
+        ValueError: Unknown aggregation or schedule.
     """
 
     def __init__(
         self,
         model: Any,
         learning_rate: float = 1e-5,
+        schedule: str = "constant",
         warmup_steps: int = 0,
+        total_steps: int = 0,
+        weight_decay: float = 0.01,
         max_grad_norm: float = 1.0,
         epochs: int = 1,
+        minibatches: int = 1,
         aggregation: str = "token",
+        constant_length: int = 0,
         max_batch_tokens: int = 8_192,
+        gradient_checkpointing: bool = False,
     ) -> None:
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {', '.join(AGGREGATIONS)}, got {aggregation!r}")
         self.model = model
         self.epochs = epochs
+        self.minibatches = minibatches
         self.aggregation = aggregation
+        self.constant_length = constant_length
         self.max_batch_tokens = max_batch_tokens
-        self.optimizer = Optimizer(model, learning_rate, warmup_steps, max_grad_norm)
+        if gradient_checkpointing:
+            model.gradient_checkpointing_enable()
+        self.optimizer = Optimizer(
+            model,
+            learning_rate,
+            warmup_steps=warmup_steps,
+            schedule=schedule,
+            total_steps=total_steps,
+            weight_decay=weight_decay,
+            max_grad_norm=max_grad_norm,
+        )
 
     def update(self, groups: Sequence[Sequence[Trajectory]]) -> dict[str, float]:
         """Imitate the trajectories.
 
         Args:
-            groups: Trajectories of teachers; how they are grouped does not matter.
+            groups: Trajectories of teachers, by task.
 
         Returns:
-            `loss`, `grad_norm` (before clipping) and `skipped` (updates left out so far because they were not
-            finite); means over the epochs.
+            Means over the optimiser steps: `loss` and `grad_norm` (before clipping); `learning_rate` (of the last
+            step); since the start: `skipped` (steps left out because they were not finite) and
+            `optimizer_steps`.
 
         Raises:
-            FloatingPointError: Five updates in a row were not finite.
+            FloatingPointError: Five optimiser steps in a row were not finite.
         """
-        trajectories = [trajectory for group in groups for trajectory in group if True in trajectory.action_mask]
-        rows = len(trajectories)
-        tokens = sum(sum(trajectory.action_mask) for trajectory in trajectories)
-        longest = max((sum(trajectory.action_mask) for trajectory in trajectories), default=0)
-        device = str(next(self.model.parameters()).device)
-        # Sorted by length, so that little is padded.
-        waiting = sorted(trajectories, key=lambda trajectory: len(trajectory.token_ids))
-        batches = []
-        while waiting:
-            size = max(1, self.max_batch_tokens // len(waiting[-1].token_ids))
-            batches.append(Batch.from_groups([waiting[-size:]], share_prefix=False, device=device))
-            waiting = waiting[:-size]
-
-        def backward() -> Tensor:
-            total = torch.zeros(())
-            for batch in batches:
-                weights_BT = token_weights(batch.action_mask_BT, self.aggregation, rows, tokens, longest)
-                logprobs_BT = action_logprobs(self.model, batch)
-                loss = (weights_BT * negative_log_likelihood(logprobs_BT, batch.action_mask_BT)).sum()
-                loss.backward()
-                total += loss.detach().cpu()
-            return total
-
+        cuts = [len(groups) * number // self.minibatches for number in range(self.minibatches + 1)]
+        steps = [self._passes(groups[start:end]) for start, end in itertools.pairwise(cuts)]
         metrics = {"loss": 0.0, "grad_norm": 0.0}
-        for _ in range(self.epochs if batches else 0):
-            loss, norm = self.optimizer.step(backward)
-            metrics["loss"] += loss / self.epochs
-            metrics["grad_norm"] += norm / self.epochs
-        return {**metrics, "skipped": float(self.optimizer.skipped)}
+        taken = self.epochs * sum(bool(passes) for passes in steps)
+        for passes in steps * self.epochs:
+            if not passes:
+                self.optimizer.rest()
+                continue
+            loss, norm = self.optimizer.step(partial(self._backward, passes))
+            metrics["loss"] += loss / taken
+            metrics["grad_norm"] += norm / taken
+        return {
+            **metrics,
+            "learning_rate": self.optimizer.learning_rate,
+            "skipped": float(self.optimizer.skipped),
+            "optimizer_steps": float(self.optimizer.steps),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs beside the model's weights."""
+        return {"optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`."""
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _passes(self, groups: Sequence[Sequence[Trajectory]]) -> list[tuple[Batch, Tensor]]:
+        """Split the traces of one optimiser step into forward passes: batches, and the weights of their tokens."""
+        kept = [[trajectory for trajectory in group if True in trajectory.action_mask] for group in groups]
+        trajectories = [trajectory for group in kept for trajectory in group]
+        lengths = [sum(trajectory.action_mask) for trajectory in trajectories]
+        longest = self.constant_length or max(lengths, default=0)
+        device = str(next(self.model.parameters()).device)
+        passes = []
+        for parts in micro_batches(kept, self.max_batch_tokens):
+            batch = Batch.from_groups([[trajectories[i] for i in part] for part in parts], device=device)
+            weights_BT = token_weights(
+                batch.action_mask_BT, self.aggregation, len(trajectories), sum(lengths), longest
+            )
+            passes.append((batch, weights_BT))
+        return passes
+
+    def _backward(self, passes: Sequence[tuple[Batch, Tensor]]) -> float:
+        total = 0.0
+        for batch, weights_BT in passes:
+            logprobs_BT = action_logprobs(self.model, batch)
+            loss = (weights_BT * negative_log_likelihood(logprobs_BT, batch.action_mask_BT)).sum()
+            loss.backward()
+            total += float(loss.detach())
+        return total

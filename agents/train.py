@@ -1,22 +1,20 @@
-"""Training: the loop over steps, its log, and its checkpoints.
+"""Training: the loop over steps, and what a resumed run takes up again.
 
 Run it with `python -m agents.train grpo-mentor steps=10`, or `mentor-gym train`; `--resume` continues a run. Read
 it beside `agents.rollout` (stages 2 to 10 of a step) and `agents.grpo` (11 to 14).
 
 A run's folder holds `config.yaml`, `metrics.jsonl` (one JSON object a step), TensorBoard events,
-`checkpoint-<step>/` (Hugging Face format, and `state.bin` to resume) and, at the end, `final/`.
+`checkpoint-<step>/` (see `agents.checkpoint`) and, at the end, `final/`, a checkpoint too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
-import os
-import re
-import shutil
+import hashlib
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,21 +22,27 @@ import numpy as np
 import torch
 import yaml
 
+from agents import checkpoint
 from agents.config import ConfigError, TrainConfig, load_config
 from agents.evaluate import evaluate
-from agents.grpo import GRPO
+from agents.learners import Learner, make_learner
 from agents.llm import LLMAgent
+from agents.log import Interrupted, Log, StopSignals
+from agents.lora import adapter_state, add_lora, has_lora, load_adapter_state, save_merged
 from agents.models import load_model, quiet
 from agents.rollout import Rollout
-from agents.sft import SFT, TeacherTokens
+from agents.sft import TeacherTokens
 from agents.trajectory import Trajectory
 from mentor_gym.rewards.matching import set_f1, student_calls, teacher_calls
 
-_CHECKPOINT = re.compile(r"checkpoint-(\d+)")
+# Settings that do not change what the steps so far would have been.
+_FREE = {"steps", "output", "threads", "device", "save_every", "keep_checkpoints", "eval_every", "eval_tasks"}
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> Path:
     """Train a model as a configuration says.
+
+    Ctrl-C and SIGTERM end the run after the step that is going on, with a checkpoint of it.
 
     Args:
         config: What to do.
@@ -50,104 +54,237 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
 
     Raises:
         ConfigError: The output folder holds another run; or one to resume was made with other settings.
-        FloatingPointError: Five updates in a row were not finite.
+        CheckpointError: A checkpoint cannot be written, or there is none that can be read.
+        FloatingPointError: Five updates in a row were not finite, or the weights are not.
+        Interrupted: A signal ended the run.
         ValueError: A name in the configuration names nothing.
     """
     torch.set_num_threads(config.threads)
     output = Path(config.output)
-    newest = _claim(output, config, resume)
+    output.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(checkpoint.lock(output))
+        newest, done = _claim(output, config, resume)
+        if newest == output / checkpoint.FINAL and done == config.steps:
+            return newest
 
-    agent = LLMAgent(
-        config.model,
-        temperature=config.temperature,
-        max_new_tokens=config.max_new_tokens,
-        max_context=config.max_context,
-        device=config.device,
-        seed=config.seed,
-    )
-    # Before a checkpoint is loaded: the reference of the KL penalty is the starting model, resumed or not.
-    learner = _make_learner(agent, config)
-    done = _load(newest, agent, learner) if newest is not None else 0
-    if newest is not None and newest.name == "final" and done >= config.steps:
-        return newest
-    player = agent if config.algorithm == "grpo" else TeacherTokens(agent.chat)
-    size = config.group_size if config.algorithm == "grpo" else 1
+        agent = LLMAgent(
+            config.model,
+            temperature=config.temperature,
+            max_new_tokens=config.max_new_tokens,
+            max_context=config.max_context,
+            device=config.device,
+            seed=config.seed,
+        )
+        if config.lora_rank:
+            add_lora(agent.model, config.lora_rank, config.lora_alpha, config.seed)
+        # Before a checkpoint is loaded: the reference of the KL penalty is the starting model, resumed or not.
+        learner = make_learner(agent.model, config)
+        player = TeacherTokens(agent.chat) if config.algorithm == "sft" else agent
+        size = 1 if config.algorithm == "sft" else config.group_size
+        rounds = 1 + config.max_refills if config.dynamic_sampling else 1
 
-    environment = {
-        "suite": config.suite,
-        "split": config.split,
-        "max_turns": config.max_turns,
-        "prompt": config.prompt,
-        "reward": config.reward,
-        "dense": config.dense,
-    }
-    with Rollout(environment, config.max_live) as rollout, _Log(output, config, done, progress) as log:
-        ids = rollout.task_ids
+        environment = {
+            "suite": config.suite,
+            "split": config.split,
+            "max_turns": config.max_turns,
+            "prompt": config.prompt,
+            "reward": config.reward,
+            "dense": config.dense,
+        }
+        rollout = stack.enter_context(Rollout(environment, config.max_live))
+        order = TaskOrder(rollout.task_ids, config.seed)
+        run = _Run(config, agent, learner, order, newest)
+        if newest is not None:
+            run.restore(newest)
+        log = stack.enter_context(Log(output, config.algorithm, config.steps, done, progress))
+        stop = stack.enter_context(StopSignals())
+        save_is_due = False
+
         for step in range(done + 1, config.steps + 1):
             started = time.perf_counter()
+            trajectories: list[Trajectory] = []
+            groups: list[list[Trajectory]] = []
+            for refill in range(rounds):
+                # 1. Choose tasks: the next in the order, as many as there are groups missing.
+                tasks = order.take(config.tasks_per_step - len(groups))
 
-            # 1. Choose tasks: the seed and the step alone decide, so a resumed run goes on with the same ones.
-            tasks = choose_tasks(ids, config.tasks_per_step, step, config.seed)
+                # 2-9. Play them, every task `size` times: reset, tokens, generation, tools, reward. No two calls
+                # share a seed, and a resumed run gives each step the one that it would have had.
+                seed = _derive_seed(config.seed, step, refill)
+                played = rollout.run(player, [task for task in tasks for _ in range(size)], seed=seed)
 
-            # 2-9. Play them, every task `size` times: reset, tokens, generation, tools, reward.
-            trajectories = rollout.run(player, [task for task in tasks for _ in range(size)], seed=step)
+                # 10. Collect the episodes of each task as a group; with dynamic sampling, where they differ.
+                found = [played[i : i + size] for i in range(0, len(played), size)]
+                groups += [group for group in found if not config.dynamic_sampling or _has_signal(group)]
+                trajectories += played
+                if len(groups) == config.tasks_per_step:
+                    break
 
-            # 10. Collect the episodes of each task as a group.
-            groups = [trajectories[i : i + size] for i in range(0, len(trajectories), size)]
-
-            # 11-14. Batch, advantages, loss, update.
-            metrics = learner.update(groups)
+            # 11-14. Batch, advantages, loss, update; without a group, nothing but the schedule moves.
+            skipped_before = learner.optimizer.skipped
+            try:
+                metrics = learner.update(groups)
+            except FloatingPointError as error:
+                raise FloatingPointError(f"step {step}: {error}; {run.last_good()}") from None
+            is_sound = learner.optimizer.skipped == skipped_before
 
             record = {"step": step, **_measure(trajectories), **metrics}
+            if config.dynamic_sampling:
+                record["refills"] = refill
+                record["dropped_groups"] = len(trajectories) // size - len(groups)
             record["tokens_per_s"] = record["tokens"] / (time.perf_counter() - started)
             if config.eval_every and (step % config.eval_every == 0 or step == config.steps):
                 record.update(validate(agent, config))
             log.write(record)
-            if config.save_every and step % config.save_every == 0 and step < config.steps:
-                _save(output / f"checkpoint-{step}", agent, learner, step)
-                _prune(output, config.keep_checkpoints)
+            if not is_sound:
+                log.note(f"step {step}: an update was skipped, its loss or gradient was not finite")
 
-    _save(output / "final", agent, learner, config.steps)
-    return output / "final"
+            # A checkpoint never holds a step that was not sound: it waits for the next one that is.
+            save_is_due = save_is_due or bool(config.save_every and step % config.save_every == 0)
+            if is_sound and step < config.steps and (save_is_due or stop.received):
+                run.save(output / f"checkpoint-{step}", step)
+                checkpoint.prune(output, config.keep_checkpoints)
+                save_is_due = False
+            if stop.received and step < config.steps:
+                raise Interrupted(f"stopped after step {step}; {run.last_good()}", stop.received)
+
+        run.save(output / checkpoint.FINAL, config.steps)
+    return output / checkpoint.FINAL
 
 
-def choose_tasks(ids: Sequence[str], count: int, step: int, seed: int) -> list[str]:
-    """Return the tasks of a step (from 1): consecutive ones of a permutation that is drawn anew for every pass.
+class TaskOrder:
+    """The order in which tasks are played: permutations of all of them, one after another, each drawn anew.
 
-    >>> choose_tasks(["a", "b", "c"], 2, 1, seed=0) + choose_tasks(["a", "b", "c"], 1, 3, seed=0)
-    ['c', 'a', 'b']
+    Args:
+        ids: The tasks.
+        seed: The permutations depend on it alone.
+
+    Attributes:
+        position: How many tasks have been taken.
+
+    >>> order = TaskOrder(["a", "b", "c"], seed=0)
+    >>> order.take(2), order.take(1)
+    (['c', 'a'], ['b'])
+    >>> order.position
+    3
     """
-    chosen = []
-    for position in range((step - 1) * count, step * count):
-        epoch, place = divmod(position, len(ids))
-        order = np.random.default_rng([seed, epoch]).permutation(len(ids))
-        chosen.append(ids[order[place]])
-    return chosen
+
+    def __init__(self, ids: Sequence[str], seed: int) -> None:
+        self.ids = list(ids)
+        self.seed = seed
+        self.position = 0
+
+    def take(self, count: int) -> list[str]:
+        """Return the next tasks."""
+        taken = []
+        for position in range(self.position, self.position + count):
+            epoch, place = divmod(position, len(self.ids))
+            permutation = np.random.default_rng([self.seed, epoch]).permutation(len(self.ids))
+            taken.append(self.ids[permutation[place]])
+        self.position += count
+        return taken
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs."""
+        return {"position": self.position, "ids": self._digest()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a `state_dict`.
+
+        Raises:
+            ConfigError: The tasks are not those that it was made with.
+        """
+        if state["ids"] != self._digest():
+            raise ConfigError("split: its tasks have changed since the run was started, it cannot be resumed")
+        self.position = state["position"]
+
+    def _digest(self) -> str:
+        return hashlib.sha256("\n".join(self.ids).encode()).hexdigest()
 
 
-def _make_learner(agent: LLMAgent, config: TrainConfig) -> SFT | GRPO:
-    common: dict[str, Any] = {
-        "learning_rate": config.learning_rate,
-        "warmup_steps": config.warmup_steps,
-        "max_grad_norm": config.max_grad_norm,
-        "epochs": config.epochs,
-        "aggregation": config.aggregation,
-        "max_batch_tokens": config.max_batch_tokens,
-    }
-    if config.algorithm == "sft":
-        return SFT(agent.model, **common)
-    return GRPO(
-        agent.model,
-        kl_coef=config.kl_coef,
-        clip_range=config.clip_range,
-        group_std=config.group_std,
-        temperature=config.temperature,
-        **common,
-    )
+@dataclass
+class _Run:
+    """What a checkpoint is made of.
+
+    Attributes:
+        config: The settings.
+        agent: The agent, with the model that is trained.
+        learner: What trains it.
+        order: The tasks' order.
+        newest: The newest checkpoint.
+    """
+
+    config: TrainConfig
+    agent: LLMAgent
+    learner: Learner
+    order: TaskOrder
+    newest: Path | None
+
+    def save(self, folder: Path, step: int) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            FloatingPointError: A weight is not finite.
+        """
+        model = self.agent.model
+        if not all(bool(parameter.isfinite().all()) for parameter in model.parameters()):
+            raise FloatingPointError(f"step {step}: the model's weights are not finite; {self.last_good()}")
+        state = {
+            "config": dataclasses.asdict(self.config),
+            # A model with adapters is stored merged, for others to load; they alone are what is trained.
+            "adapters": adapter_state(model) if has_lora(model) else None,
+            "learner": self.learner.state_dict(),
+            "tasks": self.order.state_dict(),
+            "sampled_tokens": self.agent.sampled_tokens,
+            "rng": checkpoint.get_rng_state(),
+        }
+
+        def save_model(partial: Path) -> None:
+            with quiet():
+                save_merged(model, partial)
+                self.agent.tokenizer.save_pretrained(partial)
+
+        checkpoint.write_checkpoint(folder, step, save_model, state)
+        self.newest = folder
+
+    def restore(self, folder: Path) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            ConfigError: It was made with other settings.
+        """
+        state = checkpoint.read_state(folder)
+        _check_settings(state["config"], self.config, folder)
+        model = self.agent.model
+        if has_lora(model):
+            load_adapter_state(model, state["adapters"])
+        else:
+            saved, _ = load_model(str(folder), dtype=model.dtype)
+            model.load_state_dict(saved.state_dict())
+        self.learner.load_state_dict(state["learner"])
+        self.order.load_state_dict(state["tasks"])
+        self.agent.sampled_tokens = state["sampled_tokens"]
+        # Last: what is restored before may draw from them.
+        checkpoint.set_rng_state(state["rng"])
+
+    def last_good(self) -> str:
+        """Say where the newest checkpoint is."""
+        return f"{self.newest} is the newest checkpoint" if self.newest else "no checkpoint was saved"
+
+
+def _derive_seed(seed: int, step: int, refill: int) -> int:
+    return int(np.random.SeedSequence([seed, step, refill]).generate_state(1, np.uint64)[0] >> 1)
+
+
+def _has_signal(group: Sequence[Trajectory]) -> bool:
+    """Whether the returns of a group differ: GRPO learns nothing where they do not."""
+    # In single precision, as the learners compare them: equal sums of different terms count as equal.
+    return len({np.float32(trajectory.total_reward) for trajectory in group}) > 1
 
 
 def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """Average over the episodes of a step; `tokens` is a sum of those that were trained on."""
+    """Average over the episodes of a step; `tokens` is the sum of those that were written in them."""
     f1 = [
         set_f1(
             {name for name, _ in student_calls(trajectory.transcript)},
@@ -197,151 +334,44 @@ def validate(agent: LLMAgent, config: TrainConfig) -> dict[str, float]:
     return {f"{config.eval_split}/{name}": float(result[key]) for name, key in keys.items()}
 
 
-class _Log:
-    """`metrics.jsonl`, TensorBoard and the progress bar of a run."""
-
-    def __init__(self, output: Path, config: TrainConfig, done: int, progress: bool) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self._stack = contextlib.ExitStack()
-        path = output / "metrics.jsonl"
-        if path.exists():
-            # Steps after the checkpoint that is resumed from are done again.
-            lines = path.read_text().splitlines(keepends=True)
-            path.write_text("".join(line for line in lines if _step_of(line) <= done))
-        self._file = self._stack.enter_context(path.open("a"))
-        self._writer: Any = self._stack.enter_context(SummaryWriter(str(output), purge_step=done + 1))
-        self._bar: Any = None
-        if progress:
-            from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-            bar = Progress(
-                TextColumn("{task.description}"),
-                BarColumn(),
-                MofNCompleteColumn(),
-                TextColumn("{task.fields[figures]}"),
-                TimeRemainingColumn(),
-            )
-            self._bar = self._stack.enter_context(bar)
-            self._task = bar.add_task(config.algorithm, total=config.steps, completed=done, figures="")
-
-    def __enter__(self) -> _Log:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._stack.close()
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Log one step."""
-        # JSON has no NaN: a loss that was not finite is logged as null.
-        finite = {
-            key: value if not isinstance(value, float) or np.isfinite(value) else None
-            for key, value in record.items()
-        }
-        self._file.write(json.dumps(finite) + "\n")
-        self._file.flush()
-        for key, value in finite.items():
-            if key != "step" and value is not None:
-                self._writer.add_scalar(key, value, record["step"])
-        if self._bar is not None:
-            figures = (
-                f"reward {record['reward']:.2f}  success {record['success']:.2f}  "
-                f"tool F1 {record['tool_f1']:.2f}  {record['tokens_per_s']:,.0f} tokens/s"
-            )
-            self._bar.update(self._task, completed=record["step"], figures=figures)
-
-
-def _step_of(line: str) -> float:
-    try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
-        # A line that a crash cut short.
-        return float("inf")
-
-
-def _claim(output: Path, config: TrainConfig, resume: bool) -> Path | None:
-    """Take the output folder for this run; returns the checkpoint to resume from, if there is one."""
-    output.mkdir(parents=True, exist_ok=True)
-    for left in output.glob(".partial-*"):
-        shutil.rmtree(left)
+def _claim(output: Path, config: TrainConfig, resume: bool) -> tuple[Path | None, int]:
+    """Take the output folder for this run; returns the checkpoint to resume from and its step, or None and 0."""
+    checkpoint.clean(output)
     path = output / "config.yaml"
-    settings = dataclasses.asdict(config)
-    found = _checkpoints(output)
-    if not resume and (found or (output / "metrics.jsonl").exists()):
-        raise ConfigError(f"output: {output} already holds a run; resume it (--resume), or choose another folder")
-    final = output / "final"
-    if final.is_dir():
-        found.append(final)
+    metrics = output / "metrics.jsonl"
     # A run that left nothing behind (it broke off before its first step) binds nobody.
-    if resume and path.exists() and (found or (output / "metrics.jsonl").exists()):
-        before = yaml.safe_load(path.read_text())
-        # These do not change what the steps so far would have been.
-        free = {
-            "steps",
-            "output",
-            "threads",
-            "device",
-            "save_every",
-            "keep_checkpoints",
-            "eval_every",
-            "eval_tasks",
-        }
-        for key, value in settings.items():
-            if key not in free and before.get(key) != value:
-                raise ConfigError(
-                    f"{key}: the run in {output} was started with {before.get(key)!r}, it cannot be resumed "
-                    f"with {value!r}"
-                )
-    path.write_text(yaml.safe_dump(settings, sort_keys=False))
-    if not resume:
-        return None
+    is_begun = (
+        (metrics.exists() and metrics.stat().st_size > 0)
+        or (output / checkpoint.FINAL).exists()
+        or bool(checkpoint.list_checkpoints(output))
+    )
+    if is_begun and not resume:
+        raise ConfigError(f"output: {output} already holds a run; resume it (--resume), or choose another folder")
+    if is_begun and path.exists():
+        _check_settings(yaml.safe_load(path.read_text()), config, output)
     # A finished run goes on from its end when it is given more steps; when that is interrupted, from a later one.
-    return max(found, key=_saved_step, default=None)
+    newest, done = (checkpoint.find_newest(output) if resume else None) or (None, 0)
+    if done > config.steps:
+        raise ConfigError(f"steps: the run in {output} has done {done} already, more than {config.steps}")
+    checkpoint.replace_file(path, yaml.safe_dump(dataclasses.asdict(config), sort_keys=False))
+    return newest, done
 
 
-def _saved_step(folder: Path) -> int:
-    return int(torch.load(folder / "state.bin", weights_only=True, map_location="cpu")["step"])
+def _check_settings(before: dict[str, Any], config: TrainConfig, where: Path) -> None:
+    """Refuse to resume with other settings.
 
-
-def _checkpoints(output: Path) -> list[Path]:
-    """Return the checkpoints of a run, oldest first; a folder has its name only when it is complete."""
-    found = [(int(match[1]), path) for path in output.iterdir() if (match := _CHECKPOINT.fullmatch(path.name))]
-    return [path for _, path in sorted(found)]
-
-
-def _save(folder: Path, agent: LLMAgent, learner: SFT | GRPO, step: int) -> None:
-    """Write a checkpoint in full beside its place, then put it there in one move."""
-    partial = folder.parent / f".partial-{folder.name}"
-    shutil.rmtree(partial, ignore_errors=True)
-    with quiet():
-        agent.model.save_pretrained(partial)
-        agent.tokenizer.save_pretrained(partial)
-    state = {
-        "step": step,
-        "optimizer": learner.optimizer.state_dict(),
-        "generator": agent.generator.get_state(),
-        "sampled_tokens": agent.sampled_tokens,
-    }
-    torch.save(state, partial / "state.bin")
-    # A folder cannot replace one that is not empty (a run that is repeated from an earlier checkpoint).
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def _load(folder: Path, agent: LLMAgent, learner: SFT | GRPO) -> int:
-    """Restore a checkpoint into the agent and the learner; returns its step."""
-    saved, _ = load_model(str(folder), dtype=agent.model.dtype)
-    agent.model.load_state_dict(saved.state_dict())
-    state = torch.load(folder / "state.bin", weights_only=True, map_location="cpu")
-    learner.optimizer.load_state_dict(state["optimizer"])
-    agent.generator.set_state(state["generator"])
-    agent.sampled_tokens = state["sampled_tokens"]
-    return int(state["step"])
-
-
-def _prune(output: Path, keep: int) -> None:
-    for old in _checkpoints(output)[:-keep]:
-        shutil.rmtree(old)
+    Raises:
+        ConfigError: One differs that the steps so far depended on.
+    """
+    # A schedule that falls has its end at the last step.
+    free = _FREE if config.schedule == "constant" else _FREE - {"steps"}
+    for key, value in dataclasses.asdict(config).items():
+        if key not in free and before.get(key) != value:
+            why = " (its schedule ends at the last step)" if key == "steps" else ""
+            raise ConfigError(
+                f"{key}: the run in {where} was started with {before.get(key)!r}, it cannot be resumed with "
+                f"{value!r}{why}"
+            )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -355,7 +385,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     try:
         final = train(load_config(parsed.config, parsed.overrides), resume=parsed.resume)
-    except ValueError as error:
+    except Interrupted as error:
+        parser.exit(error.exit_code, f"interrupted: {error}; go on with --resume\n")
+    except (ValueError, FloatingPointError) as error:
         parser.exit(2, f"error: {error}\n")
     print(final)
 

@@ -43,14 +43,30 @@ def test_overrides_win_over_the_file(tmp_path):
         ("steps: 1.5", "steps: expected a whole number, got 1.5"),
         ("dense: 1", "dense: expected true or false, got 1"),
         ("learning_rate: fast", "learning_rate: expected a number, got 'fast'"),
-        ("algorithm: gpro", "algorithm: expected one of sft, grpo, got 'gpro'; did you mean 'grpo'?"),
+        ("algorithm: gpro", "algorithm: expected one of sft, grpo, ppo, got 'gpro'; did you mean 'grpo'?"),
+        (
+            "schedule: cosin",
+            "expected one of constant, linear, cosine, got 'cosin'; did you mean 'cosine'?",
+        ),
+        ("dynamic_sampling: 3", "dynamic_sampling: expected true or false, got 3"),
         ("reward: 3", "reward: expected a name or a mapping, got 3"),
         ("suite: 3", "suite: expected text, got 3"),
         ("steps: 0", "steps: must be at least 1, got 0"),
         ("learning_rate: .nan", "learning_rate: must be at least 0, got nan"),
         ("group_size: 1", "group_size: must be at least 2, got 1"),
         ("temperature: 0", "temperature: must be more than 0, got 0.0"),
-        ("clip_range: 1", "clip_range: must be between 0 and 1, got 1.0"),
+        ("max_refills: -1", "max_refills: must be at least 0, got -1"),
+        ("lora_rank: -2", "lora_rank: must be at least 0, got -2"),
+        ("keep_checkpoints: 0", "keep_checkpoints: must be at least 1, got 0"),
+        ("clip_low: 1", "clip_low: must be between 0 and 1, got 1.0"),
+        ("clip_high: 0", "clip_high: must be more than 0, got 0.0"),
+        ("clip_high: .inf", "clip_high: must be more than 0, got inf"),
+        ("dual_clip: 1", "dual_clip: must be more than 1 (or 0 for none), got 1.0"),
+        ("gamma: 1.01", "gamma: must be between 0 and 1, got 1.01"),
+        ("gae_lambda: -0.1", "gae_lambda: must be between 0 and 1, got -0.1"),
+        ("overlong_buffer: 5", "overlong_buffer: must be at most overlong_length, got 5"),
+        ("minibatches: 7", "minibatches: must be at most tasks_per_step, got 7"),
+        ("clip_range: 0.2", "unknown key 'clip_range'"),
         ("- steps", "expected key: value lines"),
         ("steps: [", "not YAML"),
     ],
@@ -64,6 +80,32 @@ def test_what_does_not_fit_is_refused_with_file_and_key(tmp_path, line, message)
     assert str(raised.value).startswith(where)
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["algorithm=ppo", "group_size=1", "gae_over=turn"],
+        ["algorithm=sft", "temperature=0", "group_size=1"],
+        ["dual_clip=3", "clip_high=0.28", "overlong_length=100", "overlong_buffer=100"],
+        ["credit=turn", "ratio=token"],
+        ["minibatches=6", "epochs=2", "schedule=cosine", "warmup_steps=3"],
+        ["dynamic_sampling=true", "max_refills=0"],
+        ["lora_rank=8", "lora_alpha=0"],
+    ],
+)
+def test_what_fits_is_taken(overrides):
+    config = load_config(None, overrides)
+    for override in overrides:
+        key, _, text = override.partition("=")
+        assert str(getattr(config, key)).lower() in (text, f"{text}.0")
+
+
+def test_settings_that_exclude_each_other_are_refused():
+    with pytest.raises(ConfigError, match="credit: turn needs ratio: token"):
+        load_config(None, ["credit=turn", "ratio=sequence"])
+    with pytest.raises(ConfigError, match="temperature: must be more than 0"):
+        load_config(None, ["algorithm=ppo", "temperature=0"])
 
 
 @pytest.mark.parametrize(

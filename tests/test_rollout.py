@@ -149,7 +149,7 @@ def test_results_do_not_depend_on_batches_or_order(suite: str) -> None:
     assert play(1, backwards=False) == play(4, backwards=True) == reference
 
 
-def test_episodes_start_together_in_waves(suite: str) -> None:
+def test_an_episode_that_ends_makes_room_for_the_next(suite: str) -> None:
     # Episodes of unequal length: the second call is skipped for odd tasks.
     def write(observation: Observation) -> Completion:
         if observation.turn == 0 and "2 squares" in observation.text:
@@ -161,9 +161,55 @@ def test_episodes_start_together_in_waves(suite: str) -> None:
         played = ["squares-0", "squares-1", "squares-0", "squares-2"]
         assert [run.task_id for run in rollout.run(agent, played)] == played
         assert len(rollout._pool) == 3
-    assert [[item.turn for item in batch] for batch in agent.batches] == [[0, 0, 0], [1, 1], [0]]
+    # The second episode ends after a turn, and the fourth takes its place beside the later turns of the others.
+    assert [[item.turn for item in batch] for batch in agent.batches] == [[0, 0, 0], [1, 1, 0]]
     first, second = agent.batches[0], agent.batches[1]
-    assert [item.episode for item in second] == [first[0].episode, first[2].episode]
+    assert [item.episode for item in second[:2]] == [first[0].episode, first[2].episode]
+
+
+class Streaming(Script):
+    """Hands back the turn of one episode at a time, the newest first."""
+
+    def __init__(self, write: Callable[[Observation], Completion]) -> None:
+        super().__init__(write)
+        self.asked: list[Observation] = []
+
+    def submit(self, observation: Observation) -> None:
+        self.asked.append(observation)
+
+    def collect(self) -> list[tuple[int, Completion]]:
+        observation = self.asked.pop()
+        return [(observation.episode, self.write(observation))]
+
+
+def test_a_streaming_agent_may_hand_turns_back_in_any_order(suite: str) -> None:
+    def write(observation: Observation) -> Completion:
+        return Completion(CALLS[0] if observation.turn == 0 else "<answer>18</answer>")
+
+    agent = Streaming(write)
+    with Rollout({"suite": suite}, max_live=4) as rollout:
+        streamed = rollout.run(agent, rollout.task_ids)
+        together = rollout.run(Script(write), rollout.task_ids)
+    assert [run.transcript for run in streamed] == [run.transcript for run in together]
+    assert agent.asked == []
+    assert len(agent.forgotten) == 6
+
+
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        ([], r"Streaming\.collect returned nothing, with 2 turns asked for"),
+        (
+            [(10**9, Completion("x"))],
+            r"Streaming\.collect returned a turn of episode 1000000000, which is not running",
+        ),
+    ],
+)
+def test_a_streaming_agent_that_breaks_its_contract_is_named(suite: str, returned: Any, message: str) -> None:
+    agent = Streaming(answer)
+    agent.collect = lambda: returned  # type: ignore[method-assign]
+    with Rollout({"suite": suite}) as rollout, pytest.raises(AgentError, match=message):
+        rollout.run(agent, rollout.task_ids[:2])
 
 
 def test_environments_are_made_once_and_leak_nothing_between_runs(suite: str) -> None:
@@ -229,9 +275,17 @@ def test_the_seed_reaches_the_environments_one_number_an_episode(
 
     monkeypatch.setattr(MentorToolEnv, "reset", recorded)
     with Rollout({"suite": suite}, max_live=2) as rollout:
-        rollout.run(Script(answer), rollout.task_ids[:5], seed=100)
+        agent = Script(answer)
+        rollout.run(agent, rollout.task_ids[:5], seed=100)
         rollout.run(Script(answer), rollout.task_ids[:2])
-    assert seeds == [100, 101, 102, 103, 104, None, None]
+    assert [item.seed for batch in agent.batches for item in batch] == seeds[:5]
+    with Rollout({"suite": suite}, max_live=5) as rollout:
+        rollout.run(Script(answer), rollout.task_ids[:5], seed=100)
+        rollout.run(Script(answer), rollout.task_ids[:1], seed=101)
+    # The same ones however many run at a time, distinct from those of another seed.
+    assert seeds[5:7] == [None, None]
+    assert seeds[:5] == seeds[7:12]
+    assert len(set(seeds[:5]) | set(seeds[12:])) == 6
 
 
 def test_closing_twice_is_fine_and_a_later_run_makes_new_environments(suite: str) -> None:

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 import torch
 from small_models import make_model, make_tokenizer
-from transformers import MistralConfig, MistralForCausalLM
+from transformers import (
+    AutoModelForCausalLM,
+    Gemma2Config,
+    GemmaConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    Qwen2Config,
+    Qwen3Config,
+)
 
 from agents.base import Observation
 from agents.conversation import Conversation
+from agents.decoder import FusedDecoder, ModelDecoder, make_decoder
 from agents.llm import LLMAgent
+from agents.rollout import Rollout
+from agents.sampler import Sampler
 
 
 @pytest.fixture(scope="module")
@@ -68,21 +82,201 @@ def test_logprobs_equal_a_fresh_forward(pair, count, turns, temperature):
     assert count == 1 or len(lengths) > 3, "rows must end at different times for this test to mean anything"
 
 
-def test_greedy_equals_generate(pair):
-    model = pair[0]
-    agent = LLMAgent(pair, temperature=0.0, max_new_tokens=20)
-    for completion in agent.act([observe(i, f"question {i}") for i in range(5)]):
-        prompt = torch.tensor([completion.prompt_ids])
-        stop = sorted(agent.sampler.stop_ids)
+BASE = {
+    "vocab_size": 300, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "initializer_range": 0.2, "bos_token_id": None,
+    "eos_token_id": None, "pad_token_id": None, "max_position_embeddings": 512,
+}  # fmt: skip
+# Name, configuration, what runs it.
+ARCHITECTURES = {
+    "llama": (LlamaConfig(**BASE), FusedDecoder),
+    "llama, biases, tied": (
+        LlamaConfig(**BASE, attention_bias=True, mlp_bias=True, tie_word_embeddings=True), FusedDecoder
+    ),
+    "llama 3 positions": (
+        LlamaConfig(**BASE, head_dim=16, rope_parameters={
+            "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 64,
+        }), FusedDecoder
+    ),
+    "mistral": (MistralConfig(**BASE, sliding_window=None), FusedDecoder),
+    "qwen2": (Qwen2Config(**BASE), FusedDecoder),
+    "qwen3": (Qwen3Config(**BASE, head_dim=16), FusedDecoder),
+    "gpt2": (
+        GPT2Config(vocab_size=300, n_embd=32, n_layer=2, n_head=4, n_positions=512, initializer_range=0.2,
+                   bos_token_id=None, eos_token_id=None), ModelDecoder
+    ),
+    "gemma": (GemmaConfig(**{**BASE, "pad_token_id": 0}, head_dim=16), ModelDecoder),
+    # Logits are squashed after the output layer; layers that see a window only.
+    "gemma 2": (Gemma2Config(**{**BASE, "pad_token_id": 0}, head_dim=16, final_logit_softcapping=2.0), None),
+    "mistral, window": (MistralConfig(**BASE, sliding_window=16), None),
+}  # fmt: skip
+
+
+def make_architecture(name: str):
+    torch.manual_seed(3)
+    config, decoder = ARCHITECTURES[name]
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    # Norms and biases start as ones and zeros, with which much would go unnoticed.
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            parameter.data.add_(torch.randn_like(parameter) * 0.3)
+    return model, decoder
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_greedy_equals_generate(name):
+    model, decoder = make_architecture(name)
+    count = 100 if decoder is not None else 4
+    agent = LLMAgent((model, make_tokenizer()), temperature=0.0, max_new_tokens=12, max_rows=40)
+    assert type(agent.sampler.decoder) is (decoder or type(None))
+    agent.sampler.stopped = lambda ids: False
+    agent.sampler.stop_ids = frozenset()
+    chance = random.Random(0)
+    prompts = [[chance.randrange(300) for _ in range(chance.randrange(1, 40))] for _ in range(count)]
+    found = sample(agent.sampler, prompts)
+    distinct = set()
+    for prompt, got in zip(prompts, found):
+        ids = torch.tensor([prompt])
         expected = model.generate(
-            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=20, eos_token_id=stop,
-            pad_token_id=0,
-        )[0, prompt.shape[1] :].tolist()  # fmt: skip
-        assert completion.token_ids == expected[: len(completion.token_ids)]
-        # Only a stop text may end a turn before generate does.
-        assert len(completion.token_ids) == len(expected) or completion.text.endswith(
-            ("</answer>", "</tool_call>")
-        )
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, pad_token_id=0
+        )[0, len(prompt) :].tolist()
+        assert got.token_ids == expected
+        distinct.add(tuple(expected))
+    assert len(distinct) > count / 2, "a model that always says the same would pass whatever it read"
+
+
+def sample(sampler: Sampler, prompts: list[list[int]], points: list[list[float]] | None = None):
+    """One turn of each conversation; its number is its episode."""
+    points = points or [[0.5] * sampler.max_new_tokens] * len(prompts)
+    for episode, (prompt, row) in enumerate(zip(prompts, points)):
+        sampler.submit(episode, prompt, row)
+    found = {}
+    while len(found) < len(prompts):
+        found.update(sampler.collect())
+    return [found[episode] for episode in range(len(prompts))]
+
+
+def test_a_decoder_that_is_wrong_is_not_used(monkeypatch):
+    model, _ = make_architecture("llama")
+    refresh = FusedDecoder.refresh
+
+    def forgets_a_norm(self):
+        refresh(self)
+        self._head = self._head / self.model.model.norm.weight[:, None]
+
+    monkeypatch.setattr(FusedDecoder, "refresh", forgets_a_norm)
+    assert type(make_decoder(model)) is ModelDecoder
+    monkeypatch.setattr(ModelDecoder, "logits", lambda self, reads, cache: torch.zeros(reads.count, 300))
+    assert make_decoder(model) is None
+
+
+@pytest.mark.parametrize("turns", [1, 3])
+def test_an_episode_has_the_same_tokens_alone_and_among_others(turns):
+    """With the shipped model, whose cache rows, prompts and turns differ in length as they do in training."""
+
+    def play_tasks(agent: LLMAgent, count: int, size: int, max_live: int = 96):
+        settings = {"suite": "math", "split": "train", "prompt": "compact", "max_turns": turns}
+        with Rollout(settings, max_live) as rollout:
+            ids = rollout.task_ids[:count]
+            return rollout.run(agent, [task for task in ids for _ in range(size)], seed=5)
+
+    together = play_tasks(LLMAgent("tiny", 1.5, max_new_tokens=40, seed=1), 4, 8)
+    few = play_tasks(LLMAgent("tiny", 1.5, max_new_tokens=40, seed=1, max_rows=3), 4, 8)
+    assert [run.token_ids for run in together] == [run.token_ids for run in few]
+    alone = play_tasks(LLMAgent("tiny", 1.5, max_new_tokens=40, seed=1), 4, 8, max_live=1)
+    assert [run.token_ids for run in together] == [run.token_ids for run in alone]
+    assert len({tuple(run.token_ids) for run in together}) > 16
+    other = play_tasks(LLMAgent("tiny", 1.5, max_new_tokens=40, seed=2), 4, 8)
+    assert [run.token_ids for run in together] != [run.token_ids for run in other]
+
+
+class Counting:
+    """Counts the tokens that a decoder reads."""
+
+    def __init__(self, decoder) -> None:
+        self.decoder, self.layers, self.tokens, self.widest = decoder, decoder.layers, 0, 0
+
+    def refresh(self) -> None:
+        self.decoder.refresh()
+
+    def logits(self, reads, cache):
+        self.tokens += len(reads.token_ids_N)
+        self.widest = max(self.widest, reads.count)
+        return self.decoder.logits(reads, cache)
+
+
+def counting_agent(pair, **options) -> tuple[LLMAgent, Counting]:
+    agent = LLMAgent(pair, **options)
+    agent.sampler.stop_ids = frozenset()
+    agent.sampler.stopped = lambda ids: False
+    agent.sampler.decoder = counting = Counting(agent.sampler.decoder)
+    return agent, counting
+
+
+def test_nothing_is_read_twice(pair):
+    """A prompt that many begin with is read once, and a later turn reads only what is new."""
+    agent, counting = counting_agent(pair, max_new_tokens=6)
+    first = agent.act([observe(i) for i in range(16)])
+    prompt = len(first[0].prompt_ids)
+    # Five tokens of each turn are read to get the sixth; the first row runs for one more pass than the others,
+    # which enter after it.
+    assert counting.tokens <= (prompt - 1) + 16 * 6 + 16
+    counting.tokens = 0
+    second = agent.act([observe(i, "result", turn=1) for i in range(16)])
+    # The last token of the first turn, the observation, and five sampled ones.
+    assert counting.tokens == 16 * (1 + len(second[0].prompt_ids) + 5)
+
+
+def test_waiting_episodes_enter_when_others_end(pair):
+    agent, counting = counting_agent(pair, max_new_tokens=8, max_rows=4)
+    limits = {i: 2 + i for i in range(7)}
+    agent.sampler.stopped = lambda ids: False
+    agent.sampler.stop_ids = frozenset(range(0, 300, 5))
+    done = agent.act([observe(i, f"question {i}") for i in limits])
+    assert counting.widest == 4
+    assert len({len(completion.token_ids) for completion in done}) > 1
+    # More episodes than rows, over several turns: rows are taken away from those who wait, and nothing is lost.
+    later = agent.act([observe(i, "result", turn=1) for i in limits])
+    for i, (a, b) in enumerate(zip(done, later)):
+        ids = a.prompt_ids + a.token_ids + b.prompt_ids + b.token_ids
+        expected = fresh_logprobs(pair[0], ids, 1.0)[-len(b.token_ids) :]
+        assert torch.allclose(torch.tensor(b.logprobs), expected, atol=1e-4), i
+
+
+def test_weights_that_change_in_the_middle_of_a_turn(pair):
+    model = make_model()
+    agent = LLMAgent((model, make_tokenizer()), max_new_tokens=12)
+    agent.sampler.stop_ids = frozenset(range(0, 300, 6))
+    for i in range(8):
+        agent.submit(observe(i, f"question {i}"))
+    found = dict(agent.collect())
+    before = {row.turn.episode: len(row.turn.sample.token_ids) for row in agent.sampler._rows if row.turn}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    later = {}
+    while len(found) + len(later) < 8:
+        later.update(agent.collect())
+    assert any(before[i] and len(later[i].token_ids) > before[i] for i in later)
+    for i, completion in later.items():
+        start = before[i]
+        expected = fresh_logprobs(model, completion.prompt_ids + completion.token_ids, 1.0)
+        expected = expected[len(completion.prompt_ids) - 1 + start :]
+        assert torch.allclose(torch.tensor(completion.logprobs[start:]), expected, atol=1e-4)
+
+
+def test_forgotten_in_the_middle_of_a_turn(pair):
+    agent = LLMAgent(pair, max_new_tokens=12)
+    agent.sampler.stop_ids = frozenset()
+    for i in range(3):
+        agent.submit(observe(i, f"question {i}"))
+    agent.forget(1)
+    found = {}
+    while len(found) < 2:
+        found.update(agent.collect())
+    assert sorted(found) == [0, 2]
+    assert agent.collect() == []
 
 
 def observe(episode: int, text: str = "question", turn: int = 0) -> Observation:
@@ -94,7 +288,7 @@ def force(agent: LLMAgent, text: str) -> None:
     ids = agent.tokenizer.encode(text, add_special_tokens=False)
     counts: dict[int, int] = {}
 
-    def draw(logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def draw(logits: torch.Tensor, points: list[float]) -> tuple[torch.Tensor, torch.Tensor]:
         counts[0] = counts.get(0, -1) + 1
         token = ids[counts[0]] if counts[0] < len(ids) else 65
         return torch.full((len(logits),), token), torch.zeros(len(logits))
@@ -150,7 +344,7 @@ def test_forgotten_and_mixed_episodes_are_computed_anew(pair):
     act(observe(2, "r", 1), observe(0, "longer result", 1))
     act(observe(3, "new"), observe(1, "r", 1))
     act(observe(0, "r", 2), observe(3, "r", 1))
-    agent.sampler._cache = None
+    agent.sampler._rows, agent.sampler._row_of = [], {}
     act(observe(3, "r", 2))
     for record in records.values():
         mask = torch.tensor(record.action_mask[1:])
@@ -171,15 +365,10 @@ def test_new_weights_empty_the_cache():
     assert torch.allclose(torch.tensor(second.logprobs), expected, atol=1e-4)
 
 
-def test_models_with_a_sliding_window_are_exact_too():
-    torch.manual_seed(0)
-    config = MistralConfig(
-        vocab_size=300, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, sliding_window=16, initializer_range=0.2, eos_token_id=None,
-    )  # fmt: skip
-    model = MistralForCausalLM(config).eval()
+def test_models_that_no_decoder_can_run_are_exact_too():
+    model, _ = make_architecture("mistral, window")
     agent = LLMAgent((model, make_tokenizer()), max_new_tokens=12)
-    assert not agent.sampler.packs
+    assert agent.sampler.decoder is None
     for record in play(agent, 4):
         expected = fresh_logprobs(model, record.token_ids, 1.0)
         mask = torch.tensor(record.action_mask[1:])
@@ -204,7 +393,8 @@ def test_tokens_are_drawn_in_proportion(pair, temperature):
     agent = LLMAgent(pair, temperature=temperature)
     probabilities = torch.tensor([0.5, 0.0, 0.3, 0.15, 0.05, 0.0])
     logits = probabilities.log()[None].expand(20_000, -1)
-    tokens, logprobs = agent.sampler._draw(logits)
+    chance = random.Random(0)
+    tokens, logprobs = agent.sampler._draw(logits, [chance.random() for _ in range(20_000)])
     expected = probabilities ** (1 / temperature)
     expected = expected / expected.sum()
     found = torch.bincount(tokens, minlength=6) / 20_000

@@ -1,0 +1,31 @@
+"""Running a Hugging Face model with an attention function of ours, for as long as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+
+@contextmanager
+def using_attention(model: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """Let a model's layers call a function for attention, and build no mask of their own.
+
+    The function gets what those of transformers get: the layer's module, queries, keys and values as
+    [1, heads, N, size], keyword arguments; it returns [1, N, heads, size] and None.
+
+    Args:
+        model: A Hugging Face model that goes through the attention interface of transformers.
+        name: Under which the function is known; transformers builds no mask for names that it does not know.
+        function: The attention.
+    """
+    config = model.config
+    before = config._attn_implementation
+    ALL_ATTENTION_FUNCTIONS.register(name, function)
+    config._attn_implementation = name
+    try:
+        yield
+    finally:
+        config._attn_implementation = before

@@ -1,0 +1,223 @@
+"""The key-value cache of the sampler, and attention over its rows, which are of different lengths.
+
+Layout. A row holds one conversation, packed from column 0, so a token's column is its position and a query may
+look at exactly the columns up to its own position: `column <= position` is the whole attention mask, for prompts,
+for blocks of tool results and for single tokens alike. What a dead row writes lies beyond that bound and is
+overwritten before the bound reaches it. (Columns start as zeros, not as whatever memory held: a masked NaN is
+still a NaN once it is multiplied by its weight of zero.)
+
+One forward pass serves every row at once, whatever it has to read. Its packed tokens are, first, the *final* token
+of each of the rows 0, 1, ...: the one whose output is wanted, and then the *leading* tokens of those rows that
+have more to read. So no padding reaches a linear layer, and single-token decoding reads the cache in place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+# Rows whose leading tokens are attended together: padding above this many tokens costs more than another call.
+_PADDING_TOKENS = 100
+
+
+class KeyValues:
+    """Keys and values of all layers, `rows` by `columns`; memory is taken when a layer first writes.
+
+    Args:
+        layers: Number of attention layers.
+        rows: Conversations.
+        columns: Tokens of a conversation.
+    """
+
+    def __init__(self, layers: int, rows: int, columns: int) -> None:
+        self.rows, self.columns = rows, columns
+        # Of each layer: [rows, columns, key-value heads, head size].
+        self._keys: list[Tensor | None] = [None] * layers
+        self._values: list[Tensor | None] = [None] * layers
+
+    def reserve(self, rows: int, columns: int) -> None:
+        """Make room for at least so many rows and columns."""
+        if rows <= self.rows and columns <= self.columns:
+            return
+        columns = max(columns, self.columns * 3 // 2) if columns > self.columns else self.columns
+        rows = max(rows, self.rows)
+        for states in (self._keys, self._values):
+            for layer, old in enumerate(states):
+                if old is not None:
+                    new = old.new_zeros(rows, columns, *old.shape[2:])
+                    new[: self.rows, : self.columns] = old
+                    states[layer] = new
+        self.rows, self.columns = rows, columns
+
+    def copy(self, source: int, target: int, columns: int) -> None:
+        """Copy the beginning of a row to another one."""
+        for states in (*self._keys, *self._values):
+            if states is not None:
+                states[target, :columns] = states[source, :columns]
+
+    def swap(self, a: Sequence[int], b: Sequence[int], columns: int) -> None:
+        """Exchange the beginnings of rows."""
+        for states in (*self._keys, *self._values):
+            if states is not None:
+                index_a = torch.tensor(a, device=states.device)
+                index_b = torch.tensor(b, device=states.device)
+                kept = states[index_a, :columns]
+                states[index_a, :columns] = states[index_b, :columns]
+                states[index_b, :columns] = kept
+
+    def write(self, layer: int, reads: Reads, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Put keys and values of packed tokens, [N, heads, size], in their places; returns the layer's cache."""
+        stored_keys, stored_values = self._keys[layer], self._values[layer]
+        if stored_keys is None or stored_values is None:
+            self._keys[layer] = stored_keys = keys.new_zeros(self.rows, self.columns, *keys.shape[1:])
+            self._values[layer] = stored_values = values.new_zeros(self.rows, self.columns, *values.shape[1:])
+        # On a flat view: several times faster than indexing two dimensions.
+        places = reads.places(self.columns)
+        stored_keys.flatten(0, 1).index_copy_(0, places, keys)
+        stored_values.flatten(0, 1).index_copy_(0, places, values)
+        return stored_keys, stored_values
+
+
+class Reads:
+    """The tokens of one forward pass, and where they stand in the cache.
+
+    Args:
+        finals: For each of the rows 0, 1, ...: its final token and the position of that.
+        leading: Rows with more to read: row, position of the first leading token, the leading tokens.
+        device: Where the model runs.
+        dtype: Data type of attention.
+
+    Attributes:
+        token_ids_N: Packed tokens, final ones first.
+        position_ids_N: Their positions.
+        count: How many rows there are.
+    """
+
+    def __init__(
+        self,
+        finals: Sequence[tuple[int, int]],
+        leading: Sequence[tuple[int, int, Sequence[int]]],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.count = len(finals)
+        token_ids, position_ids = [token for token, _ in finals], [position for _, position in finals]
+        rows = list(range(self.count))
+        self._used = max(position_ids) + 1
+        self._blocks = []
+        for block in _by_length(leading):
+            width = max(len(ids) for _, _, ids in block)
+            start = len(token_ids)
+            # Padding repeats the block's first token; its output is dropped.
+            index, bound = [], []
+            for row, first, ids in block:
+                here = len(token_ids)
+                index.append([here + t if t < len(ids) else start for t in range(width)])
+                bound.append(range(first, first + width))
+                token_ids += ids
+                position_ids += range(first, first + len(ids))
+                rows += [row] * len(ids)
+            columns = max(first + len(ids) for _, first, ids in block)
+            self._blocks.append(
+                _Block(
+                    start,
+                    len(token_ids),
+                    torch.tensor([row for row, _, _ in block], device=device),
+                    torch.tensor(index, device=device),
+                    torch.tensor([[t < len(ids) for t in range(width)] for _, _, ids in block], device=device),
+                    _bias(torch.tensor([list(positions) for positions in bound], device=device), columns, dtype),
+                    columns,
+                )
+            )
+        self.token_ids_N = torch.tensor(token_ids, device=device)
+        self.position_ids_N = torch.tensor(position_ids, device=device)
+        self._rows_N = torch.tensor(rows, device=device)
+        self._bias = _bias(self.position_ids_N[: self.count, None], self._used, dtype)
+        self._places: Tensor | None = None
+
+    def places(self, columns: int) -> Tensor:
+        """Where each token's keys stand in a cache of so many columns, its rows one behind the other, [N]."""
+        if self._places is None:
+            self._places = self._rows_N * columns + self.position_ids_N
+        return self._places
+
+    def attend(self, queries: Tensor, keys: Tensor, values: Tensor, scale: float, last: bool = False) -> Tensor:
+        """Attention of the packed tokens over the rows of a layer's cache, in which they already stand.
+
+        Args:
+            queries: [N, heads, size].
+            keys: The layer's cache, [rows, columns, key-value heads, size].
+            values: The same of the values.
+            scale: Factor of the scores.
+            last: Whether only the final tokens are wanted, as in the last layer.
+
+        Returns:
+            [N, heads, size of values]; of the final tokens only if they are the ones that are wanted.
+        """
+        total, heads, size = queries.shape
+        shared = keys.shape[2]
+        # Queries that share a key-value head stand in for several queries of one: nothing is repeated.
+        grouped = queries.view(total, shared, heads // shared, size)
+        finals = scaled_dot_product_attention(
+            grouped[: self.count],
+            keys[: self.count, : self._used].transpose(1, 2),
+            values[: self.count, : self._used].transpose(1, 2),
+            attn_mask=self._bias,
+            scale=scale,
+        )
+        parts = [finals.reshape(self.count, heads, -1)]
+        for block in () if last else self._blocks:
+            count, width = block.index.shape
+            query = grouped[block.index].permute(0, 2, 3, 1, 4).reshape(count, shared, -1, size)
+            found = scaled_dot_product_attention(
+                query,
+                keys[block.rows, : block.columns].transpose(1, 2),
+                values[block.rows, : block.columns].transpose(1, 2),
+                attn_mask=block.bias.repeat(1, 1, heads // shared, 1),
+                scale=scale,
+            )
+            found = found.view(count, heads, width, -1).transpose(1, 2)
+            parts.append(found[block.real])
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+class _Block:
+    """Leading tokens of some rows, padded to one length.
+
+    Attributes:
+        start, end: Where they stand among the packed tokens.
+        rows: Their rows in the cache, [b].
+        index: Their places among the packed tokens, [b, t].
+        real: False on padding, [b, t].
+        bias: Added to the scores, [b, 1, t, columns].
+        columns: How many columns they look at.
+    """
+
+    __slots__ = ("bias", "columns", "end", "index", "real", "rows", "start")
+
+    def __init__(
+        self, start: int, end: int, rows: Tensor, index: Tensor, real: Tensor, bias: Tensor, columns: int
+    ) -> None:
+        self.start, self.end, self.rows, self.index = start, end, rows, index
+        self.real, self.bias, self.columns = real, bias, columns
+
+
+def _bias(positions: Tensor, columns: int, dtype: torch.dtype) -> Tensor:
+    """What scores of queries at positions [b, t] get added: -inf on later columns, [b, 1, t, columns]."""
+    later = torch.arange(columns, device=positions.device) > positions[:, None, :, None]
+    return torch.zeros(later.shape, dtype=dtype, device=positions.device).masked_fill_(later, float("-inf"))
+
+
+def _by_length(
+    leading: Sequence[tuple[int, int, Sequence[int]]],
+) -> list[list[tuple[int, int, Sequence[int]]]]:
+    """Group rows by similar number of leading tokens, shortest first, where that saves more than a call costs."""
+    blocks: list[list[tuple[int, int, Sequence[int]]]] = []
+    for item in sorted(leading, key=lambda item: len(item[2])):
+        if not blocks or len(blocks[-1]) * (len(item[2]) - len(blocks[-1][-1][2])) > _PADDING_TOKENS:
+            blocks.append([])
+        blocks[-1].append(item)
+    return blocks
