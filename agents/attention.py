@@ -8,6 +8,9 @@ from typing import Any
 
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+# Arguments of attention functions that change what is computed in a way that ours do not know.
+UNKNOWN_ARGUMENTS = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
+
 
 @contextmanager
 def using_attention(model: Any, name: str, function: Callable[..., Any]) -> Iterator[None]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, rms_norm, silu
 
-from agents.attention import using_attention
+from agents.attention import UNKNOWN_ARGUMENTS, using_attention
 from agents.keyvalues import KeyValues, Reads
 
 _ATTENTION = "mentor_gym_sampling"
@@ -61,6 +61,8 @@ class ModelDecoder:
         def attend(
             module: nn.Module, queries: Tensor, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
         ) -> tuple[Tensor, None]:
+            if any(kwargs.get(name) is not None for name in UNKNOWN_ARGUMENTS):
+                raise ValueError(f"{type(module).__name__} attends in a way that is not known here")
             # [1, heads, N, size] comes in, [1, N, heads, size] goes out.
             layer: Any = module.layer_idx
             stored = cache.write(layer, reads, keys[0].transpose(0, 1), values[0].transpose(0, 1))

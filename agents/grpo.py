@@ -29,7 +29,7 @@ from torch import Tensor
 from agents.advantages import ADVANTAGES, group_advantages, overlong_penalty, turn_advantages
 from agents.losses import AGGREGATIONS, KL_ESTIMATORS, RATIOS, clipped_policy_loss, kl_divergence, token_weights
 from agents.optimizer import Optimizer
-from agents.packed import Reference, action_outputs, micro_batches
+from agents.packed import Reference, action_outputs, enable_checkpointing, micro_batches
 from agents.trajectory import Batch, Trajectory
 
 CREDITS = ("episode", "turn")
@@ -150,7 +150,7 @@ class GRPO:
         self.temperature = temperature
         self.max_batch_tokens = max_batch_tokens
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
         self.optimizer = Optimizer(
             model,
             learning_rate,

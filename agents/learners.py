@@ -37,7 +37,7 @@ LEARNERS: dict[str, type[Any]] = {"sft": SFT, "grpo": GRPO, "ppo": PPO}
 
 
 def make_learner(model: Any, config: TrainConfig) -> Learner:
-    """Build the learner that a configuration names; its arguments are the configuration's fields of their names."""
+    """Build the learner that a configuration names; arguments are the configuration's fields of the same names."""
     kind = LEARNERS[config.algorithm]
     available = {
         **dataclasses.asdict(config),

@@ -7,6 +7,7 @@ model that it was. Only `add_lora` needs peft installed.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,8 +30,8 @@ def add_lora(model: Any, rank: int, alpha: float = 0.0, seed: int = 0) -> None:
         seed: Of the initial `A`; torch's global generators are not touched.
 
     Raises:
-        ValueError: The rank is below 1, or the model has adapters already.
-        ImportError: peft is not installed; says how to install it.
+        ValueError: The rank is below 1, the model has adapters already, or peft is not installed (the message has
+            the command to install it).
     """
     if rank < 1:
         raise ValueError(f"rank must be at least 1, got {rank}")
@@ -39,7 +40,7 @@ def add_lora(model: Any, rank: int, alpha: float = 0.0, seed: int = 0) -> None:
     try:
         from peft import LoraConfig
     except ImportError as error:
-        raise ImportError("LoRA needs peft, which is not installed: pip install peft") from error
+        raise ValueError("LoRA needs peft, which is not installed: pip install peft") from error
     settings = LoraConfig(
         r=rank,
         # peft takes whole numbers by its annotation, and any number in fact.
@@ -49,7 +50,9 @@ def add_lora(model: Any, rank: int, alpha: float = 0.0, seed: int = 0) -> None:
         task_type="CAUSAL_LM",
     )
     # peft draws on the CPU, whatever the model's device.
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # Of GPT-2's layers, whose weights are stored the other way round: peft notices and does the right thing.
+        warnings.filterwarnings("ignore", message="fan_in_fan_out")
         torch.default_generator.manual_seed(seed)
         model.add_adapter(settings)
     for name, parameter in model.named_parameters():

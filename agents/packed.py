@@ -75,8 +75,8 @@ def action_outputs(
 ) -> Outputs:
     """Compute what a model says about what the policy wrote, with gradients when they are enabled.
 
-    Gradient checkpointing (`model.gradient_checkpointing_enable()`) works in evaluation mode here, where
-    transformers leaves it out.
+    A model's gradient checkpointing (`enable_checkpointing`) works in evaluation mode here, where transformers
+    leaves it out.
 
     Args:
         model: A Hugging Face causal language model; in evaluation mode, unless dropout is wanted.
@@ -113,6 +113,17 @@ def action_outputs(
 def action_logprobs(model: Any, batch: Batch, temperature: float = 1.0) -> Tensor:
     """Compute the log-probabilities of what the policy wrote, [B, T]; arguments as for `action_outputs`."""
     return action_outputs(model, batch, temperature).logprobs_BT
+
+
+def enable_checkpointing(model: Any) -> None:
+    """Let a model compute its layers again in the backward pass instead of keeping their activations.
+
+    Raises:
+        ValueError: The model does not support it.
+    """
+    # Its name changed within transformers 5.
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable()
 
 
 def micro_batches(groups: Sequence[Sequence[Trajectory]], max_batch_tokens: int) -> list[list[list[int]]]:
@@ -208,9 +219,12 @@ def _reproduces_itself(model: Any) -> bool:
         found = model.get_output_embeddings()(_hidden_states(model, ids_N, positions_N, layout))
         for row, places in zip(rows, layout.rows):
             expected = model(input_ids=torch.from_numpy(row)[None].to(device), use_cache=False).logits[0]
-            limit = _TOLERANCE.get(expected.dtype, 1e-3) * expected.abs().max()
+            given = found[torch.from_numpy(places).to(device)]
+            # A token that a model rules out has the logit -inf in both.
+            error = (given - expected).masked_fill(given == expected, 0.0).abs().max()
+            limit = _TOLERANCE.get(expected.dtype, 1e-3) * expected[expected.isfinite()].abs().max()
             # Not `> limit`, which NaN would pass.
-            if not (found[torch.from_numpy(places)] - expected).abs().max() <= limit:
+            if not error <= limit:
                 return False
     except Exception:
         # Whatever it is that such a model cannot do, its own forward does not need it.
@@ -236,8 +250,8 @@ class _Scores:
         logprobs_UV = log_softmax(logits_UV, dim=-1)
         entropy_M = logits_UV.new_zeros(0)
         if self.entropy:
-            # Bounded, because a token that a model rules out has probability 0 and log-probability -inf.
-            bounded_UV = logprobs_UV.clamp(min=torch.finfo(torch.float32).min)
+            # A token that a model rules out has log-probability -inf; below -104, a probability is 0 in fp32.
+            bounded_UV = logprobs_UV.clamp(min=-1_000)
             entropy_M = -(logprobs_UV.exp() * bounded_UV).sum(dim=-1)[read_M]
         return logprobs_UV[read_M, target_M], entropy_M
 

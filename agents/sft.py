@@ -18,7 +18,7 @@ from agents.base import Completion, Observation
 from agents.chat import ChatFormat
 from agents.losses import AGGREGATIONS, negative_log_likelihood, token_weights
 from agents.optimizer import Optimizer
-from agents.packed import action_logprobs, micro_batches
+from agents.packed import action_logprobs, enable_checkpointing, micro_batches
 from agents.trajectory import Batch, Trajectory
 from mentor_gym.protocol import render_message
 
@@ -116,7 +116,7 @@ class SFT:
         self.constant_length = constant_length
         self.max_batch_tokens = max_batch_tokens
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
         self.optimizer = Optimizer(
             model,
             learning_rate,

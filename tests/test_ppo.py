@@ -326,6 +326,12 @@ def test_passes_and_mini_batches(model, groups):
     learner = PPO(copy.deepcopy(model), kl_coef=0.0, minibatches=100)
     assert len(all_gradients(learner, groups)) == len(rows_of(groups))
     assert learner.optimizer.steps == 100
+    # Figures are means over the steps that were taken; where nothing moves, all passes are the same.
+    once, thrice = (PPO(copy.deepcopy(model), 0.0, epochs=epochs).update(groups) for epochs in (1, 3))
+    assert once.pop("optimizer_steps") == 1
+    assert thrice.pop("optimizer_steps") == 3
+    assert thrice == pytest.approx(once, abs=1e-6)
+    assert once["grad_norm"] > 0.01
 
 
 def test_a_mini_batch_has_the_gradient_of_its_own_trajectories(model, groups):
@@ -411,14 +417,18 @@ def test_entropy_bonus_keeps_the_policy_open(model, groups):
 
 def test_state_continues_a_run(model, groups):
     options = {"learning_rate": 3e-3, "schedule": "linear", "warmup_steps": 2, "total_steps": 6, "kl_coef": 0.0}
-    whole = PPO(copy.deepcopy(model), **options)
+    whole = PPO(copy.deepcopy(model), weight_decay=0.5, **options)
+    assert whole.optimizer._adamw.param_groups[0]["weight_decay"] == 0.5
     for _ in range(2):
         whole.update(groups)
-    rest = PPO(copy.deepcopy(whole.model), **options)
+    rest = PPO(copy.deepcopy(whole.model), weight_decay=0.5, **options)
     rest.load_state_dict(copy.deepcopy(whole.state_dict()))
     first, second = whole.update(groups), rest.update(groups)
     assert first == second
     assert first["learning_rate"] == pytest.approx(3e-3)
+    # A quarter of the way from the end of the warm-up to 0.
+    assert whole.update(groups)["learning_rate"] == pytest.approx(2.25e-3)
+    rest.update(groups)
     assert torch.equal(whole.value_head.weight, rest.value_head.weight)
     assert whole.value_head.weight.abs().max() > 0
     assert all(torch.equal(a, b) for a, b in zip(whole.model.parameters(), rest.model.parameters()))
@@ -438,7 +448,9 @@ def test_updates_that_are_not_finite_are_skipped_and_then_stop_the_run(model, gr
 
 def test_gradient_checkpointing_does_not_change_the_gradient(model, groups):
     plain = gradients(PPO(copy.deepcopy(model)), groups)
-    again = gradients(PPO(copy.deepcopy(model), gradient_checkpointing=True), groups)
+    learner = PPO(copy.deepcopy(model), gradient_checkpointing=True)
+    again = gradients(learner, groups)
+    assert any(getattr(module, "gradient_checkpointing", False) for module in learner.model.modules())
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(plain, again, strict=True))
 
 

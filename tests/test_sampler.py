@@ -329,6 +329,21 @@ def test_limits_cut_off(pair):
     assert long.token_ids == []
 
 
+def test_a_conversation_fills_up_over_its_turns(pair):
+    agent = LLMAgent(pair, max_new_tokens=8, max_context=60)
+    agent.sampler.stop_ids = frozenset()
+    agent.sampler.stopped = lambda ids: False
+    length = 0
+    for turn in range(4):
+        (completion,) = agent.act([observe(0, "hi", turn)])
+        before = length + len(completion.prompt_ids)
+        assert len(completion.token_ids) == max(0, min(8, 60 - before))
+        length = before + len(completion.token_ids)
+    assert length >= 60
+    assert completion.cut_off
+    assert completion.token_ids == []
+
+
 def test_forgotten_and_mixed_episodes_are_computed_anew(pair):
     """Whatever the cache holds, the log-probabilities are those of the whole conversation."""
     agent = LLMAgent(pair, max_new_tokens=12, seed=2)
@@ -386,6 +401,30 @@ def test_the_seed_decides_and_the_global_generator_is_untouched(pair):
     assert first == texts(0)
     assert first != texts(1)
     assert len(set(first)) > 1, "equal prompts must still be sampled apart"
+
+
+def test_every_token_is_drawn_with_a_number_of_its_own(pair):
+    agent = LLMAgent(pair, temperature=0.8, max_new_tokens=10)
+    agent.sampler.stop_ids = frozenset()
+    agent.sampler.stopped = lambda ids: False
+    chance = random.Random(4)
+    prompts = [[chance.randrange(300) for _ in range(5 + i)] for i in range(3)]
+    points = [[chance.random() for _ in range(10)] for _ in prompts]
+    for prompt, row, found in zip(prompts, points, sample(agent.sampler, prompts, points)):
+        ids = list(prompt)
+        for point, token in zip(row, found.token_ids):
+            with torch.no_grad():
+                logits = pair[0](torch.tensor([ids])).logits[0, -1]
+            summed = torch.softmax(logits / 0.8, -1).double().cumsum(-1)
+            assert token == int((summed <= point).sum())
+            ids.append(token)
+
+
+def test_a_token_of_probability_zero_is_never_drawn(pair):
+    agent = LLMAgent(pair)
+    logits = torch.tensor([[-torch.inf, 1.0, -torch.inf, 2.0, -torch.inf]] * 2)
+    tokens, _ = agent.sampler._draw(logits, [0.0, 1 - 2**-53])
+    assert tokens.tolist() == [1, 3]
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5])

@@ -419,7 +419,7 @@ def test_dynamic_sampling_plays_further_tasks_in_place_of_silent_groups(
     order = TaskOrder(Rollout({"suite": "math", "split": "train"}).task_ids, 0).take(30)
     telling = set(order[1:30:2])
     calls = rewards(lambda episode, position: position == 0 and episode.task_id in telling)
-    options = {"dynamic_sampling": True, "tasks_per_step": 4, "max_refills": 3, "eval_every": 0, "save_every": 0}
+    options = {"dynamic_sampling": True, "tasks_per_step": 4, "max_refills": 5, "eval_every": 0, "save_every": 0}
     train(make_config(folder, tmp_path / "run", steps=2, **options), progress=False)
     # By hand: of tasks 0-3 two have a signal, of 4-5 one, of 6 none, of 7 one.
     assert calls[:4] == [order[0:4], order[4:6], order[6:7], order[7:8]]

@@ -2,8 +2,10 @@
 
 Rows are samples of common prompts, eight each, as reinforcement learning asks for; one case has a prompt for every
 row. Nobody stops early, so that both sides write the same number of tokens. In episodes of several turns
-`generate` is handed the conversation so far at every turn, as its users do; turns and tool results have the lengths
-that they have in the `math` suite. Run with `make bench`, or `python tests/benchmarks/bench_generate.py [tiny|smollm2]`.
+`generate` is handed the conversation so far at every turn, as its users do; turns and tool results have the
+lengths that they have in the `math` suite.
+
+Run with `make bench`, or `python tests/benchmarks/bench_generate.py [tiny|smollm2]`.
 """
 
 from __future__ import annotations
