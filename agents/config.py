@@ -119,6 +119,8 @@ class TrainConfig:
             raise ConfigError(f"overlong_buffer: must be at most overlong_length, got {self.overlong_buffer}")
         if self.minibatches > self.tasks_per_step:
             raise ConfigError(f"minibatches: must be at most tasks_per_step, got {self.minibatches}")
+        if self.dynamic_sampling and (self.algorithm == "sft" or self.group_size < 2):
+            raise ConfigError("dynamic_sampling: needs groups of at least 2 sampled episodes")
         if self.credit == "turn" and self.ratio == "sequence":
             raise ConfigError("credit: turn needs ratio: token (a ratio of whole episodes has one advantage)")
 

@@ -19,10 +19,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from transformers import DynamicCache
 
 from agents.decoder import make_decoder
 from agents.keyvalues import KeyValues, Reads
+
+# Steps of all optimisers in this process: fused ones change weights without counting their versions up.
+_optimizer_steps = 0
+
+
+def _count_step(*args: Any) -> None:
+    global _optimizer_steps
+    _optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 # Leading tokens of one forward pass: bounds memory for long prompts.
 _PREFILL_TOKENS = 8_192
@@ -127,7 +139,6 @@ class Sampler:
         self._rows: list[_Row] = []
         self._row_of: dict[int, int] = {}
         self._cache: KeyValues | None = None
-        self._parameters = list(model.parameters())
         self._version = self._current_version()
 
     def submit(self, episode: int, ids: Sequence[int], points: Sequence[float]) -> None:
@@ -184,9 +195,10 @@ class Sampler:
         self._queue.extendleft(row.turn for row in reversed(self._rows) if row.turn is not None)
         self._rows, self._row_of = [], {}
 
-    def _current_version(self) -> int:
-        # Every change in place counts a parameter's version up.
-        return sum(parameter._version for parameter in self._parameters)
+    def _current_version(self) -> tuple[int, int, int]:
+        # Other changes in place count a parameter's version up; adapters are parameters that were not there before.
+        versions = [parameter._version for parameter in self.model.parameters()]
+        return _optimizer_steps, len(versions), sum(versions)
 
     def _step(self) -> int:
         """Let waiting turns enter, and every running one write a token; returns how many still run or wait."""

@@ -75,7 +75,15 @@ TemperatureOption = Annotated[
 
 
 class _Interrupted(Exception):
-    """Ctrl-C in a command that knows how it can be continued; the message says how."""
+    """Ctrl-C, or a wish to stop, in a command that knows how it can be continued; the message says how.
+
+    Attributes:
+        exit_code: What the process exits with.
+    """
+
+    def __init__(self, message: str, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,7 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return code if isinstance(code, int) else 0
     except (_Interrupted, KeyboardInterrupt, typer.Abort) as error:
         _complain(f"interrupted: {error}" if isinstance(error, _Interrupted) else "interrupted")
-        return 130
+        return error.exit_code if isinstance(error, _Interrupted) else 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): Python must not complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -147,8 +155,9 @@ def _one_line(text: str) -> str:
 def _resumable(how: str) -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        raise _Interrupted(how) from None
+    except KeyboardInterrupt as error:
+        # What stopped it may have more to say, and another exit code: see `agents.log.Interrupted`.
+        raise _Interrupted(" ".join([str(error), how]).strip(), getattr(error, "exit_code", 130)) from None
 
 
 def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any], wished: dict[str, Any]) -> Agent:

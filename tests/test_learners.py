@@ -310,14 +310,14 @@ def test_long_episodes_are_penalised(tables, credit):
 
 
 def test_ratios_are_clipped_below_and_above(tables):
-    ratios = torch.tensor([[1.25, 1.35, 0.7], [0.75, 0.65, 1.35]])
+    ratios = torch.tensor([[1.25, 1.29, 0.65], [0.71, 0.65, 1.35]])
     rows = rows_of([[(3, 1.0)], [(3, -1.0)]])
     found = table_update(rows, (ratios.log() - 1).tolist(), clip_low=0.3, clip_high=0.28)
     # A good token may rise to 1.28, a bad one fall to 0.7; back towards 1 nothing stops them.
     through = torch.tensor([[1, 0, 1], [1, 0, 1]])
     assert torch.allclose(found.logprobs, torch.tensor([[-1.0], [1.0]]) * ratios * through / 6)
-    assert found.metrics["loss"] == pytest.approx((-1.25 - 1.28 - 0.7 + 0.75 + 0.7 + 1.35) / 6)
-    assert found.metrics["clip_fraction"] == pytest.approx(3 / 6)
+    assert found.metrics["loss"] == pytest.approx((-1.25 - 1.28 - 0.65 + 0.71 + 0.7 + 1.35) / 6)
+    assert found.metrics["clip_fraction"] == pytest.approx(4 / 6)
     assert found.metrics["log_ratio"] == pytest.approx(float(ratios.log().abs().mean()))
 
 
@@ -352,10 +352,13 @@ def test_a_ratio_of_the_sequence(tables):
 )
 def test_penalties(tables, monkeypatch, estimator, value, slope):
     # The starting model gives every token half a nat less.
-    reference = SimpleNamespace(logprobs=lambda batch, temperature: torch.where(batch.action_mask_BT, -1.5, 0.0))
-    monkeypatch.setattr(agents.grpo, "Reference", lambda model: reference)
+    def logprobs(batch: Batch, temperature: float) -> torch.Tensor:
+        assert temperature == 0.6
+        return torch.where(batch.action_mask_BT, -1.5, 0.0)
+
+    monkeypatch.setattr(agents.grpo, "Reference", lambda model: SimpleNamespace(logprobs=logprobs))
     rows = rows_of([[(2, 1.0)], [(2, -1.0)]])
-    found = table_update(rows, [[-1.0] * 2] * 2, kl_coef=0.1, kl_estimator=estimator)
+    found = table_update(rows, [[-1.0] * 2] * 2, kl_coef=0.1, kl_estimator=estimator, temperature=0.6)
     assert torch.allclose(found.logprobs, (torch.tensor([[-1.0], [1.0]]) + 0.1 * slope).expand(2, 2) / 4)
     assert found.metrics["kl"] == pytest.approx(value, rel=1e-5)
     assert found.metrics["loss"] == pytest.approx(0.1 * value, rel=1e-5)
@@ -520,10 +523,16 @@ def test_groups_without_signal_are_left_out_and_counted(model, groups):
     assert all(torch.allclose(a, 2 * b, atol=1e-6) for a, b in zip(full, half))
 
 
-def test_trajectories_without_a_sampled_token_count_for_the_baseline_alone(model, groups):
+@pytest.mark.parametrize("max_batch_tokens", [8_192, 1])
+def test_trajectories_without_a_sampled_token_count_for_the_baseline_alone(model, groups, max_batch_tokens):
     mute = make_trajectory([1, 2, 3], [False] * 3, [0.0] * 3, [0.0] * 3)
     mute.turn_rewards = [5.0]
-    options = {"kl_coef": 0.0, "advantage": "group_mean", "max_grad_norm": 0.0}
+    options = {
+        "kl_coef": 0.0,
+        "advantage": "group_mean",
+        "max_grad_norm": 0.0,
+        "max_batch_tokens": max_batch_tokens,
+    }
     found = gradients(GRPO(copy.deepcopy(model), **options), [[*groups[0], mute]])
     returns = torch.tensor([row.total_reward for row in groups[0]])
     advantages = returns - (returns.sum() + 5.0) / 5
@@ -637,12 +646,14 @@ def test_sft_s_loss_is_the_mean_over_the_teacher_s_tokens(model, groups, aggrega
 
 
 def test_sft_s_gradient_does_not_depend_on_memory(model, groups):
-    found = [
-        gradients(SFT(copy.deepcopy(model), max_grad_norm=0.0, **memory), groups)
-        for memory in ({}, {"max_batch_tokens": 70}, {"max_batch_tokens": 1}, {"gradient_checkpointing": True})
-    ]
+    found, losses = [], []
+    for memory in ({}, {"max_batch_tokens": 70}, {"max_batch_tokens": 1}, {"gradient_checkpointing": True}):
+        options = {"learning_rate": 0.0, "max_grad_norm": 0.0, **memory}
+        found.append(gradients(SFT(copy.deepcopy(model), **options), groups))
+        losses.append(SFT(copy.deepcopy(model), **options).update(groups)["loss"])
     for other in found[1:]:
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(found[0], other, strict=True))
+    assert losses == pytest.approx([losses[0]] * 4)
     assert max(float(gradient.abs().max()) for gradient in found[0]) > 1e-2
 
 

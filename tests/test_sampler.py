@@ -441,3 +441,19 @@ def test_tokens_are_drawn_in_proportion(pair, temperature):
     assert torch.allclose(found, expected, atol=0.0142)
     assert found[1] == found[5] == 0
     assert torch.allclose(logprobs, expected[tokens].log(), atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_the_weights_of_an_optimizer_step_are_noticed(fused):
+    """A fused step leaves the versions of the parameters as they are."""
+    model = make_model()
+    agent = LLMAgent((model, make_tokenizer()), max_new_tokens=6)
+    agent.act([observe(0)])
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, fused=fused)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimizer.step()
+    (completion,) = agent.act([observe(1, "another question")])
+    expected = fresh_logprobs(model, completion.prompt_ids + completion.token_ids, 1.0)
+    expected = expected[len(completion.prompt_ids) - 1 :]
+    assert torch.allclose(torch.tensor(completion.logprobs), expected, atol=1e-4)
