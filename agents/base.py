@@ -109,6 +109,7 @@ AGENTS = {
     "noisy-teacher": "agents.scripted:NoisyTeacher",
     "random": "agents.scripted:RandomAgent",
     "tiny": "agents.llm:tiny_agent",
+    "smollm2": "agents.smollm2:smollm2_agent",
 }
 
 
