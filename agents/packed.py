@@ -79,7 +79,7 @@ def action_outputs(
     leaves it out.
 
     Args:
-        model: A Hugging Face causal language model; in evaluation mode, unless dropout is wanted.
+        model: A Hugging Face causal language model in evaluation mode; gradient checkpointing repeats no dropout.
         batch: The trajectories.
         temperature: Of the softmax, as when sampling; 0 counts as 1.
         value_head: Maps final hidden states [..., hidden] in fp32 to values [..., 1].

@@ -44,6 +44,7 @@ EXTRA_MODULES = (
     "transformers",
     "tokenizers",
     "safetensors",
+    "peft",
     "stable_baselines3",
     "tensorboard",
     "matplotlib",

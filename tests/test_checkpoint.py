@@ -124,7 +124,7 @@ def test_the_state_of_an_optimizer_comes_back(tmp_path: Path) -> None:
     assert equal(read_state(tmp_path / "checkpoint-1")["adamw"], optimizer.state_dict())
 
 
-@pytest.mark.parametrize("value", [np.float64(1.0), np.zeros(2), {1, 2}, b"bytes", object()], ids=repr)
+@pytest.mark.parametrize("value", [np.float64(1.0), np.zeros(2), {1, 2}, b"bytes", object()])
 def test_what_could_not_come_back_is_refused(tmp_path: Path, value: Any) -> None:
     write(tmp_path, 1)
     with pytest.raises(TypeError, match=f"cannot hold {type(value).__name__}"):

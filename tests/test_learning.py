@@ -37,7 +37,9 @@ BANDIT = {
 SUMS = {"suite": "math", "split": "train", "prompt": "compact", "max_turns": 3, "reward": None}
 
 
-def learn(agent: LLMAgent, learner: Learner, env: dict[str, Any], task_ids: list[str], steps: int, tasks: int) -> None:
+def learn(
+    agent: LLMAgent, learner: Learner, env: dict[str, Any], task_ids: list[str], steps: int, tasks: int
+) -> None:
     """Play and update: so many steps, of so many tasks each, of 16 episodes each."""
     chance = random.Random(agent.seed)
     with Rollout(env, max_live=96) as rollout:
@@ -66,7 +68,9 @@ def undecided() -> dict[str, torch.Tensor]:
     return agent.model.state_dict()
 
 
-@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seed", [1, pytest.param(2, marks=pytest.mark.slow), pytest.param(3, marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize("name", LEARNERS)
 def test_a_two_armed_bandit_is_solved(undecided: dict[str, torch.Tensor], name: str, seed: int) -> None:
     """Two levers, one of which leads to the right answer. Nothing but sampled episodes tells which."""
