@@ -26,9 +26,15 @@ def using_attention(model: Any, name: str, function: Callable[..., Any]) -> Iter
     """
     config = model.config
     before = config._attn_implementation
-    ALL_ATTENTION_FUNCTIONS.register(name, function)
+    # Put here, and not by `register`, it can be taken out again: it may hold on to a whole batch.
+    outer = ALL_ATTENTION_FUNCTIONS.get(name)
+    ALL_ATTENTION_FUNCTIONS[name] = function
     config._attn_implementation = name
     try:
         yield
     finally:
         config._attn_implementation = before
+        if outer is None:
+            del ALL_ATTENTION_FUNCTIONS[name]
+        else:
+            ALL_ATTENTION_FUNCTIONS[name] = outer

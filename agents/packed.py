@@ -2,9 +2,9 @@
 
 A Hugging Face model runs with its own modules on the N packed tokens of a `Batch`: no linear layer sees padding,
 and what the conversations of a group begin with is computed once, with gradients from all of them. Attention alone
-is done here: `_Plan` cuts the batch into blocks of queries with the keys that they may read, pads blocks of like
-size to a common one, and leaves them to `scaled_dot_product_attention`. The output layer runs on the outputs that
-predict a sampled token, once however many rows read one, in chunks of bounded memory.
+is not the model's: `agents.plan` cuts the batch into blocks of queries with the keys that they may read. The
+output layer runs on the outputs that predict a sampled token, once however many rows read one, in chunks of bounded
+memory.
 
 Models for which that is not exact (a sliding window, soft-capped logits, recurrent layers) are found out by
 `packs` and run one conversation at a time through their own forward: slower, and correct for any model.
@@ -23,26 +23,20 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, log_softmax, scaled_dot_product_attention
+from torch.nn.functional import embedding, log_softmax
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from agents.attention import using_attention
+from agents.attention import UNKNOWN_ARGUMENTS, using_attention
 from agents.lora import adapters_off, has_lora
+from agents.plan import AttentionPlan, plan_of
 from agents.trajectory import Batch, Layout, Trajectory, pack, read_ids, sort_by_prefix
 
 # Logits that are kept for the backward pass; where there are more, they are computed again there, chunk by chunk.
 LOGITS_BUDGET = 2**25
 _ATTENTION = "mentor_gym_packed"
-# Arguments of attention functions that change what is computed in a way that ours does not know.
-_UNKNOWN = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
 # Relative to the largest logit; sums are taken in another order than in the model's own forward.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
-# In pairs of a query and a key: what gathering a key costs, and what a call costs beside its work. Other devices
-# than the CPU compute so many pairs at once that only the number of calls counts.
-_KEY_COST = 4
-_CALL_COST = {"cpu": 8_000}
-_OTHER_CALL_COST = 1_000_000
 
 _packs: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -343,7 +337,7 @@ def _hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layou
         Unpackable: A layer attends in a way that is not known here.
     """
     longest = int(layout.depths_N.max()) + 1
-    plan: _Plan | None = None
+    plan: AttentionPlan | None = None
 
     def attend(
         module: Any,
@@ -357,12 +351,14 @@ def _hidden_states(model: Any, ids_N: Tensor, positions_N: Tensor, layout: Layou
         **others: Any,
     ) -> tuple[Tensor, None]:
         nonlocal plan
-        if any(others.get(name) is not None for name in _UNKNOWN) or not getattr(module, "is_causal", True):
+        if not getattr(module, "is_causal", True):
+            raise Unpackable
+        if any(others.get(name) is not None for name in UNKNOWN_ARGUMENTS):
             raise Unpackable
         if sliding_window is not None and longest > sliding_window:
             raise Unpackable
         if plan is None:
-            plan = _plan(layout, queries.device, queries.dtype)
+            plan = plan_of(layout, queries.device, queries.dtype)
         return plan.attend(queries, keys, values, dropout, scaling), None
 
     def ours() -> AbstractContextManager[None]:
@@ -408,158 +404,3 @@ def _checkpointing(model: Any, during: Callable[[], AbstractContextManager[None]
             del layer.forward
             if before is not None:
                 layer.forward = before
-
-
-class _Plan:
-    """How attention over packed tokens is computed; made once for a batch, used by all layers.
-
-    Blocks of queries with the keys that they may read are padded to the size of their bucket: B blocks, Q queries,
-    K keys.
-
-    Args:
-        layout: Who may read whom.
-        device: Where the model computes.
-        dtype: Data type of queries.
-
-    Attributes:
-        queries: Which packed tokens the queries of all buckets are, flat; padding repeats token 0.
-        keys: The same of the keys.
-        masks: For each bucket what is added to the scores, [B, 1, Q, K]: 0 where a query may read a key, else
-            -inf. Padded queries read everything, so that nothing becomes NaN; nobody reads what they return.
-        places_N: Where each packed token stands in `queries`.
-    """
-
-    def __init__(self, layout: Layout, device: torch.device, dtype: torch.dtype) -> None:
-        self.masks: list[Tensor] = []
-        all_queries, all_keys = [], []
-        places_N = np.zeros(len(layout.ends_N), np.int64)
-        start = 0
-        for blocks in _buckets(_blocks(layout), _CALL_COST.get(device.type, _OTHER_CALL_COST)):
-            width, length = max(stop - first for first, stop, _ in blocks), max(len(keys) for *_, keys in blocks)
-            queries, keys = np.zeros((len(blocks), width), np.int64), np.zeros((len(blocks), length), np.int64)
-            real_queries, real_keys = np.zeros(queries.shape, bool), np.zeros(keys.shape, bool)
-            for b, (first, stop, read) in enumerate(blocks):
-                queries[b, : stop - first] = np.arange(first, stop)
-                keys[b, : len(read)] = read
-                real_queries[b, : stop - first] = True
-                real_keys[b, : len(read)] = True
-                places_N[first:stop] = start + b * width + np.arange(stop - first)
-            start += queries.size
-            query, key = queries[:, :, None], keys[:, None, :]
-            allowed = (key <= query) & (query < layout.ends_N[keys][:, None, :]) & real_keys[:, None, :]
-            allowed |= ~real_queries[:, :, None]
-            mask = torch.zeros((len(blocks), 1, width, length), dtype=dtype, device=device)
-            self.masks.append(mask.masked_fill_(~torch.from_numpy(allowed).to(device)[:, None], float("-inf")))
-            all_queries.append(queries.ravel())
-            all_keys.append(keys.ravel())
-        self.queries = torch.from_numpy(np.concatenate(all_queries)).to(device)
-        self.keys = torch.from_numpy(np.concatenate(all_keys)).to(device)
-        self.places_N = torch.from_numpy(places_N).to(device)
-
-    def attend(
-        self, queries: Tensor, keys: Tensor, values: Tensor, dropout: float, scaling: float | None
-    ) -> Tensor:
-        """Attend; [1, heads, N, size] each, returns [1, N, heads, size]."""
-        heads, groups = queries.shape[1], queries.shape[1] // keys.shape[1]
-        # Gathered once for all buckets, by embedding: its backward adds rows up faster than that of an index.
-        rows = [each[0].transpose(0, 1).flatten(start_dim=1) for each in (queries, keys, values)]
-        indices = (self.queries, self.keys, self.keys)
-        sizes = [[mask.shape[0] * mask.shape[axis] for mask in self.masks] for axis in (2, 3, 3)]
-        gathered = [embedding(index, each).split(size) for index, each, size in zip(indices, rows, sizes)]
-        parts = []
-        for mask, *block in zip(self.masks, *gathered):
-            query, key, value = (
-                each.view(len(mask), -1, count, own.shape[-1]).transpose(1, 2)
-                for each, own, count in zip(
-                    block, (queries, keys, values), (heads, heads // groups, heads // groups)
-                )
-            )
-            if groups > 1 and query.device.type != "cpu":
-                # With a mask, only the CPU's fast kernel has grouped heads.
-                key, value = (each.repeat_interleave(groups, dim=1) for each in (key, value))
-            out = scaled_dot_product_attention(
-                query,
-                key,
-                value,
-                attn_mask=mask,
-                dropout_p=dropout,
-                scale=scaling,
-                enable_gqa=key.shape[1] != heads,
-            )
-            parts.append(out.transpose(1, 2).flatten(0, 1))
-        return embedding(self.places_N, torch.cat(parts).flatten(1)).view(1, len(self.places_N), heads, -1)
-
-
-def _plan(layout: Layout, device: torch.device, dtype: torch.dtype) -> _Plan:
-    if (device, dtype) not in layout.plans:
-        layout.plans[device, dtype] = _Plan(layout, device, dtype)
-    plan: _Plan = layout.plans[device, dtype]
-    return plan
-
-
-def _blocks(layout: Layout) -> list[tuple[int, int, np.ndarray]]:
-    """Cut packed tokens into blocks of queries: first, one past the last, and all keys that any of them reads.
-
-    A piece of conversation without branches and all that follows it are one block with a mask, where the pairs
-    that the mask leaves out cost less than gathering the piece's keys once more for every branch.
-    """
-    ends = layout.ends_N
-    # Pieces without branches: their tokens have one end.
-    starts = np.flatnonzero(np.diff(ends, prepend=-1))
-    stops = [*starts[1:].tolist(), len(ends)]
-    pieces = [(start, stop, int(ends[start])) for start, stop in zip(starts.tolist(), stops)]
-    before: list[np.ndarray] = []
-    parents: list[int] = []
-    open_pieces: list[int] = []
-    for i, (start, _, _) in enumerate(pieces):
-        while open_pieces and pieces[open_pieces[-1]][2] <= start:
-            open_pieces.pop()
-        parent = open_pieces[-1] if open_pieces else -1
-        parents.append(parent)
-        if parent < 0:
-            before.append(np.zeros(0, np.int64))
-        else:
-            before.append(np.concatenate([before[parent], np.arange(*pieces[parent][:2])]))
-        open_pieces.append(i)
-
-    cost_of_branches = [0] * len(pieces)
-    whole = [True] * len(pieces)
-    for i in reversed(range(len(pieces))):
-        start, stop, end = pieces[i]
-        together = _cost(end - start, len(before[i]) + end - start)
-        apart = _cost(stop - start, len(before[i]) + stop - start) + cost_of_branches[i]
-        whole[i] = together <= apart
-        if parents[i] >= 0:
-            cost_of_branches[parents[i]] += min(together, apart)
-
-    blocks: list[tuple[int, int, np.ndarray]] = []
-    done = 0
-    for i, (start, stop, end) in enumerate(pieces):
-        if start >= done:
-            done = end if whole[i] else stop
-            blocks.append((start, done, np.concatenate([before[i], np.arange(start, done)])))
-    return blocks
-
-
-def _buckets(
-    blocks: list[tuple[int, int, np.ndarray]], call_cost: int
-) -> Iterator[list[tuple[int, int, np.ndarray]]]:
-    """Put blocks of similar size together, where padding them costs less than another call."""
-    bucket: list[tuple[int, int, np.ndarray]] = []
-    width = length = cost = 0
-    for block in sorted(blocks, key=lambda block: (block[1] - block[0], len(block[2]))):
-        own = _cost(block[1] - block[0], len(block[2]))
-        width, length = max(width, block[1] - block[0]), max(length, len(block[2]))
-        padded = (len(bucket) + 1) * _cost(width, length)
-        if bucket and padded - cost - own > call_cost:
-            yield bucket
-            bucket, cost, padded = [], 0, own
-            width, length = block[1] - block[0], len(block[2])
-        bucket.append(block)
-        cost += own
-    if bucket:
-        yield bucket
-
-
-def _cost(queries: int, keys: int) -> int:
-    return (queries + _KEY_COST) * keys

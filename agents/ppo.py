@@ -78,6 +78,7 @@ class PPO:
         gae_lambda: Of generalised advantage estimation, see `gae`.
         gae_over: What a step of it is: a `"token"` or a `"turn"`, see `turn_gae`.
         normalize_advantages: Whether advantages are brought to mean 0 and deviation 1 over an update's tokens.
+            Where all its episodes are paid the same, this blows up what is left, the errors of the values.
         value_coef: Weight of the value loss.
         value_clip: How far a value may move in an update; 0 for no limit.
         overlong_length: Sampled tokens of an episode from which 1 is taken off its last reward; 0 for no penalty.
@@ -265,8 +266,11 @@ class PPO:
     def _rewards(self, batch: Batch) -> tuple[Tensor, float]:
         """Return the rewards of the tokens less their penalties, and the sum of the estimated divergence."""
         rewards_BT = batch.rewards_BT.clone()
-        for b, length in enumerate(batch.action_mask_BT.sum(dim=1).tolist()):
-            rewards_BT[b, length - 1] += overlong_penalty(length, self.overlong_length, self.overlong_buffer)
+        if self.overlong_length:
+            lengths = batch.action_mask_BT.sum(dim=1).tolist()
+            penalties = [overlong_penalty(n, self.overlong_length, self.overlong_buffer) for n in lengths]
+            last = [n - 1 for n in lengths]
+            rewards_BT[torch.arange(len(last)), last] += torch.tensor(penalties).to(rewards_BT)
         if self.reference is None:
             return rewards_BT, 0.0
         ref_logprobs_BT = self.reference.logprobs(batch, self.temperature)

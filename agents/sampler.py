@@ -196,7 +196,7 @@ class Sampler:
         self._rows, self._row_of = [], {}
 
     def _current_version(self) -> tuple[int, int, int]:
-        # Other changes in place count a parameter's version up; adapters are parameters that were not there before.
+        # Other changes in place count a parameter's version up; adapters are parameters that were not there.
         versions = [parameter._version for parameter in self.model.parameters()]
         return _optimizer_steps, len(versions), sum(versions)
 

@@ -48,7 +48,7 @@ def test_overrides_win_over_the_file(tmp_path):
             "schedule: cosin",
             "expected one of constant, linear, cosine, got 'cosin'; did you mean 'cosine'?",
         ),
-        ("dynamic_sampling: true\nalgorithm: sft", "dynamic_sampling: needs groups of at least 2 sampled episodes"),
+        ("dynamic_sampling: true\nalgorithm: sft", "dynamic_sampling: needs groups of at least 2 sampled"),
         ("dynamic_sampling: 3", "dynamic_sampling: expected true or false, got 3"),
         ("reward: 3", "reward: expected a name or a mapping, got 3"),
         ("suite: 3", "suite: expected text, got 3"),

@@ -26,6 +26,7 @@ from transformers import (
     Qwen3ForCausalLM,
 )
 
+import agents.plan
 from agents import packed
 from agents.lora import adapter_state, add_lora, load_adapter_state
 from agents.packed import Reference, action_logprobs, action_outputs, enable_checkpointing, micro_batches, packs
@@ -262,8 +263,8 @@ def test_a_trial_leaves_a_model_in_training_mode_there():
 @pytest.mark.parametrize("key_cost", [0, 10**9])
 def test_how_attention_is_cut_does_not_matter(model, groups, monkeypatch, call_cost, key_cost):
     expected, _, _ = one_by_one(model, groups)
-    monkeypatch.setattr(packed, "_CALL_COST", {"cpu": call_cost})
-    monkeypatch.setattr(packed, "_KEY_COST", key_cost)
+    monkeypatch.setattr(agents.plan, "_CALL_COST", {"cpu": call_cost})
+    monkeypatch.setattr(agents.plan, "_KEY_COST", key_cost)
     batch = Batch.from_groups(groups)
     found = action_logprobs(model, batch)
     (plan,) = batch.layout.plans.values()
