@@ -3,7 +3,7 @@
 A Hugging Face model runs with its own modules on the N packed tokens of a `Batch`: no linear layer sees padding,
 and what the conversations of a group begin with is computed once, with gradients from all of them. Attention alone
 is not the model's: `agents.plan` cuts the batch into blocks of queries with the keys that they may read. The
-output layer runs on the outputs that predict a sampled token, once however many rows read one, in chunks of bounded
+output layer runs on outputs that predict a sampled token, once however many rows read one, in chunks of bounded
 memory.
 
 Models for which that is not exact (a sliding window, soft-capped logits, recurrent layers) are found out by

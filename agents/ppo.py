@@ -32,7 +32,7 @@ from agents.losses import (
     value_loss,
 )
 from agents.optimizer import Optimizer
-from agents.packed import Reference, action_outputs, micro_batches
+from agents.packed import Reference, action_outputs, enable_checkpointing, micro_batches
 from agents.trajectory import Batch, Trajectory
 
 GAE_STEPS = ("token", "turn")
@@ -162,7 +162,7 @@ class PPO:
         self.temperature = temperature
         self.max_batch_tokens = max_batch_tokens
         if gradient_checkpointing:
-            model.gradient_checkpointing_enable()
+            enable_checkpointing(model)
         width = model.get_output_embeddings().in_features
         self.value_head = nn.Linear(width, 1, device=next(model.parameters()).device)
         nn.init.zeros_(self.value_head.weight)
