@@ -22,8 +22,10 @@ from agents.base import Observation
 from agents.conversation import Conversation
 from agents.decoder import FusedDecoder, ModelDecoder, make_decoder
 from agents.llm import LLMAgent
+from agents.packed import action_logprobs
 from agents.rollout import Rollout
 from agents.sampler import Sampler
+from agents.trajectory import Batch
 
 
 @pytest.fixture(scope="module")
@@ -457,3 +459,25 @@ def test_the_weights_of_an_optimizer_step_are_noticed(fused):
     expected = fresh_logprobs(model, completion.prompt_ids + completion.token_ids, 1.0)
     expected = expected[len(completion.prompt_ids) - 1 :]
     assert torch.allclose(torch.tensor(completion.logprobs), expected, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["tiny", pytest.param("smollm2", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("turns", [1, 3])
+@pytest.mark.parametrize("count", [1, 32])
+def test_learners_find_the_log_probabilities_that_were_sampled(name, turns, count):
+    """On real models, through the environment: stored ones, packed ones, and those of the model's own forward."""
+    agent = LLMAgent(name, max_new_tokens=12, seed=3)
+    settings = {"suite": "math", "split": "train", "prompt": "compact", "max_turns": turns}
+    size = max(1, count // 4)
+    with Rollout(settings) as rollout:
+        tasks = [task for task in rollout.task_ids[: count // size] for _ in range(size)]
+        played = rollout.run(agent, tasks, seed=1)
+    assert count == 1 or len({len(run.token_ids) for run in played}) > 2
+    batch = Batch.from_groups([played[i : i + size] for i in range(0, count, size)])
+    with torch.no_grad():
+        found = action_logprobs(agent.model, batch)
+    assert torch.allclose(found, batch.old_logprobs_BT, atol=1e-4)
+    for run in played[:: max(1, count // 4)]:
+        mask = torch.tensor(run.action_mask[1:])
+        expected = fresh_logprobs(agent.model, run.token_ids, 1.0)[mask]
+        assert torch.allclose(torch.tensor(run.logprobs[1:])[mask], expected, atol=1e-4)
