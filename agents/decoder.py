@@ -11,18 +11,23 @@ neither can run (a sliding window, a recurrent layer, soft-capped logits) is lef
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding, rms_norm, silu
+from torch.nn.functional import embedding, linear, rms_norm, silu
 
 from agents.attention import UNKNOWN_ARGUMENTS, using_attention
 from agents.keyvalues import KeyValues, Reads
 
 _ATTENTION = "mentor_gym_sampling"
 _FUSED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
+# An output layer of more weights is used as it is; another layer of more is cut into blocks of so many columns.
+_LARGE_HEAD = 4_000_000
+_LARGE_WEIGHT = 300_000
+_BLOCK_COLUMNS = 384
 # Relative to the largest logit; products are summed in another order than in the model's own forward.
 _TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 
@@ -80,16 +85,16 @@ class ModelDecoder:
 
 @dataclass(slots=True)
 class _Layer:
-    """A layer's weights as [in, out], with the norm before them folded in; biases are None or [out]."""
+    """A layer's weights as blocks of [in, out], with the norm before them folded in; biases are None or [out]."""
 
-    attention: Tensor
+    attention: list[Tensor]
     attention_bias: Tensor | None
     head_norm: Tensor | None
-    output: Tensor
+    output: list[Tensor]
     output_bias: Tensor | None
-    gate_up: Tensor
+    gate_up: list[Tensor]
     gate_up_bias: Tensor | None
-    down: Tensor
+    down: list[Tensor]
     down_bias: Tensor | None
 
 
@@ -120,9 +125,10 @@ class FusedDecoder:
         self.size = int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
         self.epsilon = float(config.rms_norm_eps)
         self._rotation = torch.empty(0)
+        self._layers: list[_Layer] = []
         self.refresh()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def refresh(self) -> None:
         """Copy the model's weights, adapters added."""
         inner = self.model.model
@@ -132,8 +138,8 @@ class FusedDecoder:
         def paired(rows: Tensor) -> Tensor:
             return rows.view(-1, self.size, *rows.shape[1:])[:, pairs].reshape(rows.shape)
 
-        self._layers = []
-        for layer in inner.layers:
+        first = not self._layers
+        for index, layer in enumerate(inner.layers):
             attention, mlp = layer.self_attn, layer.mlp
             qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
             weights = [_weight(linear) for linear in qkv]
@@ -144,23 +150,32 @@ class FusedDecoder:
                 norms = [paired(norm.weight) for norm in (attention.q_norm, attention.k_norm)]
                 head_norm = torch.cat([norms[0].expand(self.heads, -1), norms[1].expand(self.shared, -1)])
             gates = [mlp.gate_proj, mlp.up_proj]
-            self._layers.append(
-                _Layer(
-                    _columns(torch.cat([paired(weights[0]), paired(weights[1]), weights[2]]) * before),
-                    None
-                    if biases[0] is None
-                    else torch.cat([paired(biases[0]), paired(biases[1]), biases[2]]).detach(),
-                    head_norm,
-                    _columns(_weight(attention.o_proj)),
-                    _bias(attention.o_proj.bias),
-                    _columns(torch.cat([_weight(linear) for linear in gates]) * after),
-                    None if gates[0].bias is None else torch.cat([linear.bias for linear in gates]).detach(),
-                    _columns(_weight(mlp.down_proj)),
-                    _bias(mlp.down_proj.bias),
-                )
+            old = None if first else self._layers[index]
+            new = _Layer(
+                _columns(
+                    [paired(weights[0]), paired(weights[1]), weights[2]], before, old.attention if old else None
+                ),
+                None
+                if biases[0] is None
+                else torch.cat([paired(biases[0]), paired(biases[1]), biases[2]]).detach(),
+                head_norm,
+                _columns([_weight(attention.o_proj)], None, old.output if old else None),
+                _bias(attention.o_proj.bias),
+                _columns([_weight(linear) for linear in gates], after, old.gate_up if old else None),
+                None if gates[0].bias is None else torch.cat([linear.bias for linear in gates]).detach(),
+                _columns([_weight(mlp.down_proj)], None, old.down if old else None),
+                _bias(mlp.down_proj.bias),
             )
+            if first:
+                self._layers.append(new)
+            else:
+                self._layers[index] = new
         self._embedding = inner.embed_tokens.weight.detach()
-        self._head = _columns(_weight(self.model.get_output_embeddings()) * inner.norm.weight)
+        self._norm = inner.norm.weight.detach()
+        head = _weight(self.model.get_output_embeddings())
+        # A large one is bound by memory however it lies there, and may well be the embedding.
+        self._plain_head = head if head.numel() > _LARGE_HEAD else None
+        self._head = _columns([head], self._norm, None) if self._plain_head is None else []
 
     def logits(self, reads: Reads, cache: KeyValues) -> Tensor:
         """Read tokens into the cache; returns the logits after the final token of each row, [rows, V]."""
@@ -183,11 +198,13 @@ class FusedDecoder:
             attended = reads.attend(pair[:, : self.heads], *stored, scale, last).flatten(1)
             # What leading tokens are for ends with the keys and values of the last layer.
             x = x[: reads.count] if last else x
-            x = _added(x, attended, layer.output, layer.output_bias)
+            x = _product(attended, layer.output, layer.output_bias, x)
             read = rms_norm(x, (width,), eps=self.epsilon)
             gate, up = _product(read, layer.gate_up, layer.gate_up_bias).chunk(2, dim=-1)
-            x = _added(x, silu(gate).mul_(up), layer.down, layer.down_bias)
-        return rms_norm(x, (width,), eps=self.epsilon) @ self._head
+            x = _product(silu(gate).mul_(up), layer.down, layer.down_bias, x)
+        if self._plain_head is not None:
+            return linear(rms_norm(x, (width,), self._norm, self.epsilon), self._plain_head)
+        return _product(rms_norm(x, (width,), eps=self.epsilon), self._head, None)
 
     def _rotations(self, columns: int) -> Tensor:
         """The rotary embedding of each position as complex numbers, [columns, size / 2]."""
@@ -213,18 +230,39 @@ def _bias(bias: Tensor | None) -> Tensor | None:
     return None if bias is None else bias.detach()
 
 
-def _columns(weight: Tensor) -> Tensor:
-    return weight.t().contiguous()
+def _columns(weights: Sequence[Tensor], scale: Tensor | None, into: list[Tensor] | None) -> list[Tensor]:
+    """Lay out weights [out, in] side by side as [in, out], times a factor a row, cut into blocks of columns.
+
+    A block of a large weight fits into the cache while it is multiplied. The memory of the ones before is used
+    again: to get so much anew costs more than to fill it.
+    """
+    weight = torch.cat(list(weights)) if len(weights) > 1 else weights[0]
+    size = _BLOCK_COLUMNS if weight.numel() > _LARGE_WEIGHT else len(weight)
+    parts = weight.split(size)
+    if into is None or into[0].dtype != weight.dtype:
+        into = [part.new_empty(part.shape[1], len(part)) for part in parts]
+    for block, part in zip(into, parts):
+        block.copy_(part.t())
+        if scale is not None:
+            block.mul_(scale[:, None])
+    return into
 
 
-def _product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.mm(x, weight) if bias is None else torch.addmm(bias, x, weight)
-
-
-def _added(x: Tensor, read: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`x + read @ weight + bias` in one operation where there is no bias."""
-    added = torch.addmm(x, read, weight)
-    return added if bias is None else added + bias
+def _product(x: Tensor, blocks: list[Tensor], bias: Tensor | None, added: Tensor | None = None) -> Tensor:
+    """`added + x @ weight + bias`."""
+    if len(blocks) == 1:
+        result = torch.mm(x, blocks[0]) if added is None else torch.addmm(added, x, blocks[0])
+    else:
+        result = x.new_empty(len(x), sum(block.shape[1] for block in blocks))
+        start = 0
+        for block in blocks:
+            columns = slice(start, start + block.shape[1])
+            if added is None:
+                torch.mm(x, block, out=result[:, columns])
+            else:
+                torch.addmm(added[:, columns], x, block, out=result[:, columns])
+            start += block.shape[1]
+    return result if bias is None else result.add_(bias)
 
 
 @torch.inference_mode()

@@ -9,6 +9,9 @@ still a NaN once it is multiplied by its weight of zero.)
 One forward pass serves every row at once, whatever it has to read. Its packed tokens are, first, the *final* token
 of each of the rows 0, 1, ...: the one whose output is wanted, and then the *leading* tokens of those rows that
 have more to read. So no padding reaches a linear layer, and single-token decoding reads the cache in place.
+
+Decoding is bound by reading the cache. What rows have in common is therefore read once, from one of them, and each
+row's attention is put together from that part and its own.
 """
 
 from __future__ import annotations
@@ -19,6 +22,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+# Bytes of keys and values whose reading must be saved for rows to share what they begin with; on CPUs, where that
+# was measured.
+_SHARE_BYTES = 1_000_000
 # Rows whose leading tokens are attended together: padding above this many tokens costs more than another call.
 _PADDING_TOKENS = 100
 
@@ -89,6 +95,8 @@ class Reads:
         leading: Rows with more to read: row, position of the first leading token, the leading tokens.
         device: Where the model runs.
         dtype: Data type of attention.
+        alike: For each row a row that holds the same keys and values in its first columns.
+        common: How many columns those are, the same for all rows; no row that matters ends before them.
 
     Attributes:
         token_ids_N: Packed tokens, final ones first.
@@ -102,8 +110,12 @@ class Reads:
         leading: Sequence[tuple[int, int, Sequence[int]]],
         device: torch.device,
         dtype: torch.dtype,
+        alike: Sequence[int] = (),
+        common: int = 0,
     ) -> None:
         self.count = len(finals)
+        self._alike, self._common = alike, common
+        self._start: int | None = None
         token_ids, position_ids = [token for token, _ in finals], [position for _, position in finals]
         rows = list(range(self.count))
         self._used = max(position_ids) + 1
@@ -135,7 +147,7 @@ class Reads:
         self.token_ids_N = torch.tensor(token_ids, device=device)
         self.position_ids_N = torch.tensor(position_ids, device=device)
         self._rows_N = torch.tensor(rows, device=device)
-        self._bias = _bias(self.position_ids_N[: self.count, None], self._used, dtype)
+        self._bias = torch.empty(0)
         self._places: Tensor | None = None
 
     def places(self, columns: int) -> Tensor:
@@ -161,14 +173,16 @@ class Reads:
         shared = keys.shape[2]
         # Queries that share a key-value head stand in for several queries of one: nothing is repeated.
         grouped = queries.view(total, shared, heads // shared, size)
-        finals = scaled_dot_product_attention(
-            grouped[: self.count],
-            keys[: self.count, : self._used].transpose(1, 2),
-            values[: self.count, : self._used].transpose(1, 2),
-            attn_mask=self._bias,
-            scale=scale,
-        )
-        parts = [finals.reshape(self.count, heads, -1)]
+        if self._start is None:
+            self._divide(keys, values)
+        final = grouped[: self.count]
+        own_keys = keys[: self.count, self._start : self._used].transpose(1, 2)
+        own_values = values[: self.count, self._start : self._used].transpose(1, 2)
+        if self._start:
+            found = self._attend_divided(final, own_keys, own_values, keys, values, scale)
+        else:
+            found = scaled_dot_product_attention(final, own_keys, own_values, attn_mask=self._bias, scale=scale)
+        parts = [found.reshape(self.count, heads, -1)]
         for block in () if last else self._blocks:
             count, width = block.index.shape
             query = grouped[block.index].permute(0, 2, 3, 1, 4).reshape(count, shared, -1, size)
@@ -182,6 +196,50 @@ class Reads:
             found = found.view(count, heads, width, -1).transpose(1, 2)
             parts.append(found[block.real])
         return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+    def _divide(self, keys: Tensor, values: Tensor) -> None:
+        """Decide whether final tokens read what their rows have in common from one row of each kind."""
+        members: dict[int, list[int]] = {}
+        for row, same in enumerate(self._alike):
+            members.setdefault(same, []).append(row)
+        token = keys[0, 0].nbytes + values[0, 0].nbytes
+        saved = (len(self._alike) - len(members)) * self._common * token
+        self._start = self._common if saved >= _SHARE_BYTES and keys.device.type == "cpu" else 0
+        positions = self.position_ids_N[: self.count, None]
+        if self._start:
+            width = max(map(len, members.values()))
+            # Padding repeats a member; what it gets is dropped.
+            index = [rows + rows[:1] * (width - len(rows)) for rows in members.values()]
+            back = {row: g * width + i for g, rows in enumerate(members.values()) for i, row in enumerate(rows)}
+            self._holders, self._index = torch.tensor(list(members)), torch.tensor(index)
+            self._back = torch.tensor([back[row] for row in range(self.count)])
+            # A row that only is taken along may end earlier; it reads whatever stands there, but never nothing,
+            # which would be NaN.
+            positions = (positions - self._start).clamp(min=0)
+        self._bias = _bias(positions, self._used - self._start, keys.dtype)
+
+    def _attend_divided(
+        self, queries: Tensor, own_keys: Tensor, own_values: Tensor, keys: Tensor, values: Tensor, scale: float
+    ) -> Tensor:
+        """Attention of final tokens over common columns, read once, and their own; [rows, shared, group, size]."""
+        rows, width = self._index.shape
+        _, shared, group, _ = queries.shape
+        gathered = queries[self._index].transpose(1, 2).reshape(rows, shared, width * group, -1)
+        # The kernel behind scaled_dot_product_attention, because it tells the sums that the parts are weighed by.
+        attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+        common, common_sums = attend(
+            gathered,
+            keys[self._holders, : self._start].transpose(1, 2),
+            values[self._holders, : self._start].transpose(1, 2),
+            scale=scale,
+        )
+        own, own_sums = attend(queries, own_keys, own_values, attn_mask=self._bias, scale=scale)
+
+        def in_rows(x: Tensor) -> Tensor:
+            return x.unflatten(2, (width, group)).transpose(1, 2).flatten(0, 1)[self._back]
+
+        share = torch.sigmoid(in_rows(common_sums) - own_sums)
+        return torch.lerp(own, in_rows(common), share[..., None].to(own.dtype))
 
 
 class _Block:

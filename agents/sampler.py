@@ -38,6 +38,8 @@ register_optimizer_step_post_hook(_count_step)
 
 # Leading tokens of one forward pass: bounds memory for long prompts.
 _PREFILL_TOKENS = 8_192
+# Token ids that are summed up together first, where there are many.
+_VOCABULARY_PART = 128
 # Rows that run move together once so many of the rows up to the last of them do not.
 _COMPACT_BELOW = 0.75
 # Turns are returned once so many of the rows that run have finished: those who come back enter together.
@@ -220,7 +222,8 @@ class Sampler:
         self._reserve(max(position for _, position in finals) + 1)
         assert self.decoder is not None
         assert self._cache is not None
-        logits = self.decoder.logits(Reads(finals, leading, self.device, self.dtype), self._cache)
+        reads = Reads(finals, leading, self.device, self.dtype, *_beginnings(rows))
+        logits = self.decoder.logits(reads, self._cache)
         tokens, logprobs = self._draw(logits, points)
         running = len(self._queue)
         for row, (read, _), token, logprob in zip(rows, finals, tokens.tolist(), logprobs.tolist()):
@@ -299,8 +302,11 @@ class Sampler:
             if idle is not None:
                 self._release(idle)
         row = self._rows[free]
+        if holder is not None:
+            # The same object, so that rows which begin alike are told by identity.
+            prompt = self._rows[holder].prompt
         if row.prompt == prompt and len(row.known) >= len(prompt):
-            row.known = list(prompt)
+            row.known, prompt = list(prompt), row.prompt
         elif holder is not None and holder != free:
             self._reserve(len(prompt) + 1)
             assert self._cache is not None
@@ -373,8 +379,46 @@ class Sampler:
         if self.temperature != 1:
             logits = logits / self.temperature
         probabilities = torch.softmax(logits, dim=-1)
-        # In double precision, so that the sum over a large vocabulary loses nothing.
-        summed = probabilities.cumsum(dim=-1, dtype=torch.double)
         point = torch.tensor(points, dtype=torch.double, device=logits.device)[:, None]
-        tokens = torch.searchsorted(summed, point * summed[:, -1:], right=True).clamp(max=logits.shape[1] - 1)
+        parts = logits.shape[1] // _VOCABULARY_PART
+        if parts < 16 or logits.shape[1] % _VOCABULARY_PART:
+            tokens, _ = _search(probabilities, point)
+        else:
+            # First the part of the vocabulary, then the token in it: running sums are slow over a large one.
+            by_part = probabilities.unflatten(1, (parts, _VOCABULARY_PART))
+            part, point = _search(by_part.sum(dim=-1, dtype=torch.double), point)
+            within, _ = _search(by_part.gather(1, part[..., None].expand(-1, -1, _VOCABULARY_PART))[:, 0], point)
+            tokens = part * _VOCABULARY_PART + within
         return tokens[:, 0], probabilities.gather(1, tokens).log()[:, 0]
+
+
+def _search(weights: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
+    """Find where points in [0, 1) fall among weights, summed up in order and brought to a total of 1.
+
+    Args:
+        weights: [B, n], not all zero.
+        point: [B, 1], in double precision.
+
+    Returns:
+        Which weight it is, [B, 1], and where in that one the point lies, in [0, 1), [B, 1].
+    """
+    # In double precision, so that the sum over a large vocabulary loses nothing.
+    summed = weights.cumsum(dim=-1, dtype=torch.double)
+    place = point * summed[:, -1:]
+    found = torch.searchsorted(summed, place, right=True).clamp(max=weights.shape[1] - 1)
+    own = weights.gather(1, found).double()
+    return found, ((place - summed.gather(1, found) + own) / own).clamp(0, 1 - 2**-53)
+
+
+def _beginnings(rows: Sequence[_Row]) -> tuple[list[int], int]:
+    """Find rows that begin alike: for each row the first with its prompt, and the columns that this holds for.
+
+    A row that does not run goes with the first one: nobody looks at what it gets.
+    """
+    common = min(len(row.prompt) for row in rows if row.turn is not None)
+    first: dict[int, int] = {}
+    alike = []
+    for place, row in enumerate(rows):
+        alike.append(-1 if row.turn is None else first.setdefault(id(row.prompt), place))
+    start = next(place for place in alike if place >= 0)
+    return [start if place < 0 else place for place in alike], common

@@ -18,9 +18,12 @@ from transformers import (
     Qwen3Config,
 )
 
+import agents.decoder
+import agents.keyvalues
 from agents.base import Observation
 from agents.conversation import Conversation
 from agents.decoder import FusedDecoder, ModelDecoder, make_decoder
+from agents.keyvalues import Reads
 from agents.llm import LLMAgent
 from agents.packed import action_logprobs
 from agents.rollout import Rollout
@@ -126,8 +129,13 @@ def make_architecture(name: str):
     return model, decoder
 
 
+@pytest.mark.parametrize("large", [(10**9, 10**9), (0, 10**9), (0, 0)])
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_greedy_equals_generate(name):
+def test_greedy_equals_generate(name, large, monkeypatch):
+    """Weights in one piece, and in blocks that they do not divide into."""
+    monkeypatch.setattr(agents.decoder, "_LARGE_WEIGHT", large[0])
+    monkeypatch.setattr(agents.decoder, "_LARGE_HEAD", large[1])
+    monkeypatch.setattr(agents.decoder, "_BLOCK_COLUMNS", 7)
     model, decoder = make_architecture(name)
     count = 100 if decoder is not None else 4
     agent = LLMAgent((model, make_tokenizer()), temperature=0.0, max_new_tokens=12, max_rows=40)
@@ -159,13 +167,32 @@ def sample(sampler: Sampler, prompts: list[list[int]], points: list[list[float]]
     return [found[episode] for episode in range(len(prompts))]
 
 
+def test_reading_what_rows_have_in_common_once_changes_nothing(monkeypatch):
+    """Prompts of several lengths, some of them shared, rows that end early, and later turns."""
+    counted = []
+    divided = Reads._attend_divided
+    monkeypatch.setattr(Reads, "_attend_divided", lambda self, *rest: counted.append(1) or divided(self, *rest))
+
+    def play_some(share_bytes: float) -> list[list[int]]:
+        monkeypatch.setattr(agents.keyvalues, "_SHARE_BYTES", share_bytes)
+        agent = LLMAgent("tiny", 1.3, max_new_tokens=30, seed=2, max_rows=20)
+        with Rollout({"suite": "math", "split": "train", "prompt": "compact", "max_turns": 4}) as rollout:
+            tasks = [task for task in rollout.task_ids[:6] for _ in range(5)]
+            return [run.token_ids for run in rollout.run(agent, [*tasks, *rollout.task_ids[6:9]], seed=5)]
+
+    apart = play_some(float("inf"))
+    assert not counted
+    assert play_some(0) == apart
+    assert len(counted) > 20
+
+
 def test_a_decoder_that_is_wrong_is_not_used(monkeypatch):
     model, _ = make_architecture("llama")
     refresh = FusedDecoder.refresh
 
     def forgets_a_norm(self):
         refresh(self)
-        self._head = self._head / self.model.model.norm.weight[:, None]
+        self._head = [block / self.model.model.norm.weight[:, None] for block in self._head]
 
     monkeypatch.setattr(FusedDecoder, "refresh", forgets_a_norm)
     assert type(make_decoder(model)) is ModelDecoder
@@ -266,6 +293,19 @@ def test_weights_that_change_in_the_middle_of_a_turn(pair):
         expected = fresh_logprobs(model, completion.prompt_ids + completion.token_ids, 1.0)
         expected = expected[len(completion.prompt_ids) - 1 + start :]
         assert torch.allclose(torch.tensor(completion.logprobs[start:]), expected, atol=1e-4)
+
+
+def test_refresh_takes_over_weights_that_were_changed_unnoticed():
+    model = make_model()
+    agent = LLMAgent((model, make_tokenizer()), max_new_tokens=6)
+    agent.act([observe(0)])
+    for parameter in model.parameters():
+        parameter.data = parameter.data * 1.1
+    agent.sampler.refresh()
+    (completion,) = agent.act([observe(1, "another question")])
+    expected = fresh_logprobs(model, completion.prompt_ids + completion.token_ids, 1.0)
+    expected = expected[len(completion.prompt_ids) - 1 :]
+    assert torch.allclose(torch.tensor(completion.logprobs), expected, atol=1e-4)
 
 
 def test_forgotten_in_the_middle_of_a_turn(pair):
@@ -420,6 +460,20 @@ def test_every_token_is_drawn_with_a_number_of_its_own(pair):
             summed = torch.softmax(logits / 0.8, -1).double().cumsum(-1)
             assert token == int((summed <= point).sum())
             ids.append(token)
+
+
+def test_a_large_vocabulary_is_searched_in_two_steps(pair):
+    agent = LLMAgent(pair)
+    torch.manual_seed(0)
+    logits = torch.randn(50, 128 * 40) * 3
+    chance = random.Random(1)
+    points = [chance.random() for _ in range(48)] + [0.0, 1 - 2**-53]
+    summed = torch.softmax(logits, -1).double().cumsum(-1)
+    summed /= summed[:, -1:].clone()
+    expected = [int((row <= point).sum()) for row, point in zip(summed, points)]
+    tokens, logprobs = agent.sampler._draw(logits, points)
+    assert tokens.tolist() == [min(token, 128 * 40 - 1) for token in expected]
+    assert torch.allclose(logprobs, torch.log_softmax(logits, -1).gather(1, tokens[:, None])[:, 0], atol=1e-5)
 
 
 def test_a_token_of_probability_zero_is_never_drawn(pair):
