@@ -418,7 +418,7 @@ def train(
 
 @app.command()
 def demo(
-    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, two minutes instead of twelve.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A smaller run, one minute instead of seven.")] = False,
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/demo"),
 ) -> None:
     """Train every arm from the same small model, compare them on equal terms and write a report.
