@@ -24,7 +24,7 @@ from torch.nn.functional import scaled_dot_product_attention
 
 # Bytes of keys and values whose reading must be saved for rows to share what they begin with; on CPUs, where that
 # was measured.
-_SHARE_BYTES = 1_000_000
+_SHARE_BYTES = 3_000_000
 # Rows whose leading tokens are attended together: padding above this many tokens costs more than another call.
 _PADDING_TOKENS = 100
 
