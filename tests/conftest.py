@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from hypothesis import settings
 
 import mentor_gym
 from mentor_gym.protocol import render_call
+
+# A shell's background job ignores Ctrl-C, and so would every process that the tests start to see what it does.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # No deadline: a busy machine would break it. No database: a run leaves no folder behind.
 settings.register_profile("tests", deadline=None, database=None)
