@@ -6,8 +6,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+# How far logits may differ from those of a model's own forward, relative to the largest: sums are taken in another
+# order.
+TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 # Arguments of attention functions that change what is computed in a way that ours do not know.
 UNKNOWN_ARGUMENTS = ("softcap", "s_aux", "position_bias", "head_mask", "cache")
 

@@ -74,7 +74,7 @@ def write_checkpoint(folder: Path, step: int, save_model: Callable[[Path], objec
         (partial / _STATE).write_text(json.dumps(content, allow_nan=False))
         _write_manifest(partial, step)
         for path in [*partial.rglob("*"), partial]:
-            _sync(path)
+            sync(path)
         _move(partial, folder)
     except (OSError, SafetensorError) as error:
         # What was written of it would keep the disk full.
@@ -165,7 +165,7 @@ def replace_file(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 @contextlib.contextmanager
@@ -324,7 +324,7 @@ def _move(partial: Path, folder: Path) -> None:
         _delete(old)
         folder.rename(old)
     partial.rename(folder)
-    _sync(folder.parent)
+    sync(folder.parent)
     # The new one is in its place; what cannot be removed now is left to `clean`.
     shutil.rmtree(old, ignore_errors=True)
 
@@ -336,7 +336,7 @@ def _delete(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
     """Wait until a file's content, or a folder's list of names, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

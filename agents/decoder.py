@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding, linear, rms_norm, silu
 
-from agents.attention import UNKNOWN_ARGUMENTS, using_attention
+from agents.attention import TOLERANCE, UNKNOWN_ARGUMENTS, using_attention
 from agents.keyvalues import KeyValues, Reads
+from agents.lora import effective_weight
 
 _ATTENTION = "mentor_gym_sampling"
 _FUSED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM")
@@ -28,8 +29,6 @@ _FUSED = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3Fo
 _LARGE_HEAD = 4_000_000
 _LARGE_WEIGHT = 300_000
 _BLOCK_COLUMNS = 384
-# Relative to the largest logit; products are summed in another order than in the model's own forward.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 
 
 class Decoder(Protocol):
@@ -132,50 +131,52 @@ class FusedDecoder:
     def refresh(self) -> None:
         """Copy the model's weights, adapters added."""
         inner = self.model.model
+        before: Sequence[_Layer | None] = self._layers or [None] * self.layers
+        self._layers = [self._lay_out(layer, old) for layer, old in zip(inner.layers, before)]
+        self._embedding = inner.embed_tokens.weight.detach()
+        self._norm = inner.norm.weight.detach()
+        head = effective_weight(self.model.get_output_embeddings())
+        # A large one is bound by memory however it lies there, and may well be the embedding.
+        self._plain_head = head if head.numel() > _LARGE_HEAD else None
+        self._head = _columns([head], self._norm, None) if self._plain_head is None else []
+
+    def _lay_out(self, layer: Any, old: _Layer | None) -> _Layer:
+        """Copy a layer's weights, into the memory of `old` where there is one."""
+        attention, mlp = layer.self_attn, layer.mlp
         # Rows of a head in the order (0, half, 1, half + 1, ...).
         pairs = torch.arange(self.size).view(2, -1).t().flatten()
 
         def paired(rows: Tensor) -> Tensor:
             return rows.view(-1, self.size, *rows.shape[1:])[:, pairs].reshape(rows.shape)
 
-        first = not self._layers
-        for index, layer in enumerate(inner.layers):
-            attention, mlp = layer.self_attn, layer.mlp
-            qkv = [attention.q_proj, attention.k_proj, attention.v_proj]
-            weights = [_weight(linear) for linear in qkv]
-            biases = [linear.bias for linear in qkv]
-            before, after = layer.input_layernorm.weight, layer.post_attention_layernorm.weight
-            head_norm = None
-            if hasattr(attention, "q_norm"):
-                norms = [paired(norm.weight) for norm in (attention.q_norm, attention.k_norm)]
-                head_norm = torch.cat([norms[0].expand(self.heads, -1), norms[1].expand(self.shared, -1)])
-            gates = [mlp.gate_proj, mlp.up_proj]
-            old = None if first else self._layers[index]
-            new = _Layer(
-                _columns(
-                    [paired(weights[0]), paired(weights[1]), weights[2]], before, old.attention if old else None
-                ),
-                None
-                if biases[0] is None
-                else torch.cat([paired(biases[0]), paired(biases[1]), biases[2]]).detach(),
-                head_norm,
-                _columns([_weight(attention.o_proj)], None, old.output if old else None),
-                _bias(attention.o_proj.bias),
-                _columns([_weight(linear) for linear in gates], after, old.gate_up if old else None),
-                None if gates[0].bias is None else torch.cat([linear.bias for linear in gates]).detach(),
-                _columns([_weight(mlp.down_proj)], None, old.down if old else None),
-                _bias(mlp.down_proj.bias),
-            )
-            if first:
-                self._layers.append(new)
-            else:
-                self._layers[index] = new
-        self._embedding = inner.embed_tokens.weight.detach()
-        self._norm = inner.norm.weight.detach()
-        head = _weight(self.model.get_output_embeddings())
-        # A large one is bound by memory however it lies there, and may well be the embedding.
-        self._plain_head = head if head.numel() > _LARGE_HEAD else None
-        self._head = _columns([head], self._norm, None) if self._plain_head is None else []
+        query, key, value = attention.q_proj, attention.k_proj, attention.v_proj
+        qkv = [paired(effective_weight(query)), paired(effective_weight(key)), effective_weight(value)]
+        qkv_bias = None
+        if query.bias is not None:
+            qkv_bias = torch.cat([paired(query.bias), paired(key.bias), value.bias]).detach()
+        head_norm = None
+        if hasattr(attention, "q_norm"):
+            norms = [paired(norm.weight) for norm in (attention.q_norm, attention.k_norm)]
+            head_norm = torch.cat([norms[0].expand(self.heads, -1), norms[1].expand(self.shared, -1)])
+        gates = [mlp.gate_proj, mlp.up_proj]
+        gate_bias = None
+        if gates[0].bias is not None:
+            gate_bias = torch.cat([gate.bias for gate in gates]).detach()
+        return _Layer(
+            _columns(qkv, layer.input_layernorm.weight, old.attention if old else None),
+            qkv_bias,
+            head_norm,
+            _columns([effective_weight(attention.o_proj)], None, old.output if old else None),
+            _bias(attention.o_proj.bias),
+            _columns(
+                [effective_weight(gate) for gate in gates],
+                layer.post_attention_layernorm.weight,
+                old.gate_up if old else None,
+            ),
+            gate_bias,
+            _columns([effective_weight(mlp.down_proj)], None, old.down if old else None),
+            _bias(mlp.down_proj.bias),
+        )
 
     def logits(self, reads: Reads, cache: KeyValues) -> Tensor:
         """Read tokens into the cache; returns the logits after the final token of each row, [rows, V]."""
@@ -215,15 +216,6 @@ class FusedDecoder:
             half = self.size // 2
             self._rotation = torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float())
         return self._rotation
-
-
-def _weight(linear: Any) -> Tensor:
-    """A layer's weight, with that of a low-rank adapter added when it has one."""
-    if type(linear) is nn.Linear:
-        return linear.weight.detach()
-    from agents.lora import effective_weight
-
-    return effective_weight(linear)
 
 
 def _bias(bias: Tensor | None) -> Tensor | None:
@@ -266,9 +258,14 @@ def _product(x: Tensor, blocks: list[Tensor], bias: Tensor | None, added: Tensor
 
 
 @torch.inference_mode()
-def make_decoder(model: Any) -> Decoder | None:
-    """Return the fastest decoder whose logits are those of the model's own forward; None when none has them."""
-    if not attends_fully(model.config, 1 << 30):
+def make_decoder(model: Any, context: int) -> Decoder | None:
+    """Return the fastest decoder whose logits are those of the model's own forward; None when none has them.
+
+    Args:
+        model: A Hugging Face causal language model.
+        context: Tokens of a conversation at most: a sliding window that is longer does not matter.
+    """
+    if not attends_fully(model.config, context):
         return None
     for kind in (FusedDecoder, ModelDecoder):
         try:
@@ -298,7 +295,7 @@ def _agrees(decoder: Decoder, model: Any) -> bool:
         found = decoder.logits(reads, cache).float()
         for row, end in enumerate(ends):
             expected = model(input_ids=torch.tensor([texts[row][:end]], device=device)).logits[0, -1].float()
-            allowed = _TOLERANCE.get(dtype, 1e-3) * float(expected.abs().max())
+            allowed = TOLERANCE.get(dtype, 1e-3) * float(expected.abs().max())
             if found[row].shape != expected.shape or not bool((found[row] - expected).abs().max() <= allowed):
                 return False
     return True

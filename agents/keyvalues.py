@@ -17,6 +17,7 @@ row's attention is put together from that part and its own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -135,8 +136,6 @@ class Reads:
             columns = max(first + len(ids) for _, first, ids in block)
             self._blocks.append(
                 _Block(
-                    start,
-                    len(token_ids),
                     torch.tensor([row for row, _, _ in block], device=device),
                     torch.tensor(index, device=device),
                     torch.tensor([[t < len(ids) for t in range(width)] for _, _, ids in block], device=device),
@@ -242,11 +241,11 @@ class Reads:
         return torch.lerp(own, in_rows(common), share[..., None].to(own.dtype))
 
 
+@dataclass(slots=True)
 class _Block:
     """Leading tokens of some rows, padded to one length.
 
     Attributes:
-        start, end: Where they stand among the packed tokens.
         rows: Their rows in the cache, [b].
         index: Their places among the packed tokens, [b, t].
         real: False on padding, [b, t].
@@ -254,13 +253,11 @@ class _Block:
         columns: How many columns they look at.
     """
 
-    __slots__ = ("bias", "columns", "end", "index", "real", "rows", "start")
-
-    def __init__(
-        self, start: int, end: int, rows: Tensor, index: Tensor, real: Tensor, bias: Tensor, columns: int
-    ) -> None:
-        self.start, self.end, self.rows, self.index = start, end, rows, index
-        self.real, self.bias, self.columns = real, bias, columns
+    rows: Tensor
+    index: Tensor
+    real: Tensor
+    bias: Tensor
+    columns: int
 
 
 def _bias(positions: Tensor, columns: int, dtype: torch.dtype) -> Tensor:

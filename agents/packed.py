@@ -27,7 +27,7 @@ from torch.nn.functional import embedding, log_softmax
 from torch.utils.checkpoint import checkpoint
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from agents.attention import UNKNOWN_ARGUMENTS, using_attention
+from agents.attention import TOLERANCE, UNKNOWN_ARGUMENTS, using_attention
 from agents.lora import adapters_off, has_lora
 from agents.plan import AttentionPlan, plan_of
 from agents.trajectory import Batch, Layout, Trajectory, pack, read_ids, sort_by_prefix
@@ -35,8 +35,6 @@ from agents.trajectory import Batch, Layout, Trajectory, pack, read_ids, sort_by
 # Logits that are kept for the backward pass; where there are more, they are computed again there, chunk by chunk.
 LOGITS_BUDGET = 2**25
 _ATTENTION = "mentor_gym_packed"
-# Relative to the largest logit; sums are taken in another order than in the model's own forward.
-_TOLERANCE = {torch.float32: 1e-3, torch.float16: 3e-2, torch.bfloat16: 6e-2}
 
 _packs: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
@@ -216,7 +214,7 @@ def _reproduces_itself(model: Any) -> bool:
             given = found[torch.from_numpy(places).to(device)]
             # A token that a model rules out has the logit -inf in both.
             error = (given - expected).masked_fill(given == expected, 0.0).abs().max()
-            limit = _TOLERANCE.get(expected.dtype, 1e-3) * expected[expected.isfinite()].abs().max()
+            limit = TOLERANCE.get(expected.dtype, 1e-3) * expected[expected.isfinite()].abs().max()
             # Not `> limit`, which NaN would pass.
             if not error <= limit:
                 return False

@@ -133,7 +133,7 @@ class Sampler:
         self.max_new_tokens = max_new_tokens
         self.max_context = max_context
         self.max_rows = max_rows
-        self.decoder = make_decoder(model)
+        self.decoder = make_decoder(model, max_context)
         parameter = next(model.parameters())
         self.device, self.dtype = parameter.device, parameter.dtype
         self._queue: deque[_Turn] = deque()
@@ -382,17 +382,21 @@ class Sampler:
         point = torch.tensor(points, dtype=torch.double, device=logits.device)[:, None]
         parts = logits.shape[1] // _VOCABULARY_PART
         if parts < 16 or logits.shape[1] % _VOCABULARY_PART:
-            tokens, _ = _search(probabilities, point)
+            tokens, _, _ = _search(probabilities, point)
         else:
             # First the part of the vocabulary, then the token in it: running sums are slow over a large one.
             by_part = probabilities.unflatten(1, (parts, _VOCABULARY_PART))
-            part, point = _search(by_part.sum(dim=-1, dtype=torch.double), point)
-            within, _ = _search(by_part.gather(1, part[..., None].expand(-1, -1, _VOCABULARY_PART))[:, 0], point)
+            sums = by_part.sum(dim=-1, dtype=torch.double)
+            part, summed, place = _search(sums, point)
+            own = sums.gather(1, part)
+            rest = ((place - summed.gather(1, part) + own) / own).clamp(0, 1 - 2**-53)
+            chosen = by_part.gather(1, part[..., None].expand(-1, -1, _VOCABULARY_PART))[:, 0]
+            within, _, _ = _search(chosen, rest)
             tokens = part * _VOCABULARY_PART + within
         return tokens[:, 0], probabilities.gather(1, tokens).log()[:, 0]
 
 
-def _search(weights: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
+def _search(weights: Tensor, point: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Find where points in [0, 1) fall among weights, summed up in order and brought to a total of 1.
 
     Args:
@@ -400,14 +404,13 @@ def _search(weights: Tensor, point: Tensor) -> tuple[Tensor, Tensor]:
         point: [B, 1], in double precision.
 
     Returns:
-        Which weight it is, [B, 1], and where in that one the point lies, in [0, 1), [B, 1].
+        Which weight it is, [B, 1]; the running sums, [B, n]; the point times the total, [B, 1].
     """
     # In double precision, so that the sum over a large vocabulary loses nothing.
     summed = weights.cumsum(dim=-1, dtype=torch.double)
     place = point * summed[:, -1:]
     found = torch.searchsorted(summed, place, right=True).clamp(max=weights.shape[1] - 1)
-    own = weights.gather(1, found).double()
-    return found, ((place - summed.gather(1, found) + own) / own).clamp(0, 1 - 2**-53)
+    return found, summed, place
 
 
 def _beginnings(rows: Sequence[_Row]) -> tuple[list[int], int]:

