@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Callable
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
@@ -22,8 +23,9 @@ from mentor_gym.protocol import (
 )
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.spaces import UnicodeText
+from mentor_gym.state import EnvState, StateError, digest, pack, pack_rng, unpack, unpack_rng
 from mentor_gym.suites import load_suite
-from mentor_gym.suites.base import TaskSet
+from mentor_gym.suites.base import Suite, TaskSet
 from mentor_gym.tools.base import Tool
 from mentor_gym.types import Action, CallError, StopReason, Task, ToolCall, ToolResult, Transcript, Turn
 
@@ -56,6 +58,11 @@ class MentorToolEnv(gym.Env[str, str]):
     `task_id, suite, split, turn, messages` (the new messages in OpenAI form), `tool_calls` (this turn's, with
     their outcome), `stop_reason` (None while running) and `is_success`.
 
+    ## State
+    `get_state()` returns everything that the future depends on as bytes, the middle of an episode and the state of
+    its tools included; `set_state` takes it up again, in another process too. `clone()` returns an independent
+    environment with the same future, and `copy.deepcopy(env)` one with its wrappers.
+
     ## Ids
     `MentorTool-v0` and one per suite: `MentorTool-Math-v0`, `MentorTool-Facts-v0`.
 
@@ -65,6 +72,8 @@ class MentorToolEnv(gym.Env[str, str]):
         max_turns: Assistant turns after which the episode is truncated.
         prompt: `"full"` explains format and tools at length; `"compact"` is one line per tool, for models that
             were trained on it.
+        where: Play only tasks whose `meta` has these values, for example `{"calls": 1}`; a list means any of its
+            members.
         render_mode: `"ansi"` returns the conversation as text, `"human"` prints it as it grows.
 
     Raises:
@@ -85,6 +94,7 @@ class MentorToolEnv(gym.Env[str, str]):
         split: str | None = None,
         max_turns: int = 8,
         prompt: str = "full",
+        where: Mapping[str, Any] | None = None,
         render_mode: str | None = None,
     ) -> None:
         if type(max_turns) is not int or max_turns < 1:
@@ -99,20 +109,41 @@ class MentorToolEnv(gym.Env[str, str]):
         self.split = self._suite.splits[0] if split is None else split
         self.max_turns = max_turns
         self.prompt = prompt
+        self.where = dict(where or {})
         self.render_mode = render_mode
+        self._arguments = {
+            "suite": suite,
+            "split": split,
+            "max_turns": max_turns,
+            "prompt": prompt,
+            "where": where,
+        }
         self.action_space = UnicodeText(MAX_ACTION_CHARS)
         self.observation_space = UnicodeText(MAX_OBSERVATION_CHARS)
         self.reward_terms: dict[str, float] | None = None
         self.transcript: Transcript = None  # type: ignore[assignment]  # until the first reset
         self.tools: dict[str, Tool] = {}
-        self._tasks: TaskSet = self._suite.tasks(self.split)
-        self._box = self._suite.make_box()
+        tasks = self._suite.tasks(self.split)
+        self._tasks: TaskSet = tasks.where(self.where) if self.where else tasks
+        self._box = self._suite.new_box()
         self._offered: dict[tuple[str, ...], tuple[dict[str, Tool], list[dict[str, Any]]]] = {}
         self._messages: list[dict[str, str]] = []
         self.terms_follow = False  # a RewardWrapper pays: when rendering, the end waits for its terms
-        self._cut_off = False
+        self._forced: StopReason | None = None
+        self._replayed = 0
         self._closed = False
         self._shown = 0
+        self._signature: dict[str, Any] | None = None
+
+    @property
+    def suite(self) -> Suite:
+        """The suite that is played."""
+        return self._suite
+
+    @property
+    def replayed(self) -> int:
+        """How many of the transcript's turns are the teacher's, played by `reset`."""
+        return self._replayed
 
     @property
     def task(self) -> Task:
@@ -153,7 +184,8 @@ class MentorToolEnv(gym.Env[str, str]):
         self.tools, schemas = self._offer(task)
         self.transcript = Transcript(task)
         self.reward_terms = None
-        self._cut_off = False
+        self._forced = None
+        self._replayed = 0
         self._shown = 0
         self._messages = render_prompt(task, schemas, self.prompt)
         observation = "\n\n".join(message["content"] for message in self._messages)
@@ -167,6 +199,7 @@ class MentorToolEnv(gym.Env[str, str]):
                 raise ValueError(f"reset option teacher_turns: the teacher's turn {number} ends the episode")
             messages += [{"role": "assistant", "content": text}, *self._result_messages(results)]
             observation += f"\n\n{text}\n{results}"
+        self._replayed = teacher_turns
         if self.render_mode == "human":
             self.render()
         return observation, self._info(messages, [])
@@ -208,7 +241,104 @@ class MentorToolEnv(gym.Env[str, str]):
         The next `step` records the text, executes nothing in it and truncates with `StopReason.TOKEN_LIMIT`.
         """
         self._running()
-        self._cut_off = True
+        self._forced = StopReason.TOKEN_LIMIT
+
+    def mark_crashed(self) -> None:
+        """Say that the next action was being played when the process that played it died or hung.
+
+        The next `step` records the text, executes nothing in it and truncates with `StopReason.ENV_CRASHED`.
+        """
+        self._running()
+        self._forced = StopReason.ENV_CRASHED
+
+    def get_state(self) -> bytes:
+        """Return everything that the future of this environment depends on, to be continued by `set_state`.
+
+        Generators of the action and observation spaces, which only `sample` uses, are not part of it.
+
+        >>> env = MentorToolEnv("math", split="test")
+        >>> _ = env.reset(seed=0)
+        >>> other = MentorToolEnv("math", split="test")
+        >>> other.set_state(env.get_state())
+        >>> other.task.id == env.task.id, other.reset()[0] == env.reset()[0]
+        (True, True)
+        """
+        transcript = self.transcript
+        runs = transcript is not None and transcript.stop_reason is None and not self._closed
+        terms = None if self.reward_terms is None else {name: float(v) for name, v in self.reward_terms.items()}
+        return pack(
+            EnvState(
+                made_with=self._made_with(),
+                rng=pack_rng(self.np_random),
+                seed=self._np_random_seed,
+                closed=self._closed,
+                task=transcript.task if transcript else None,
+                turns=transcript.turns if transcript else [],
+                replayed=self._replayed,
+                stop_reason=transcript.stop_reason if transcript else None,
+                answer=transcript.answer if transcript else None,
+                is_success=transcript.is_success if transcript else False,
+                reward_terms=terms,
+                forced=self._forced,
+                tools=self._box.snapshot() if runs else b"",
+            )
+        )
+
+    def set_state(self, state: bytes) -> None:
+        """Continue from what `get_state` returned, here or elsewhere, instead of `reset`.
+
+        Args:
+            state: From an environment made with the same arguments (`render_mode` and rewards may differ).
+
+        Raises:
+            StateError: It is damaged, of a newer version, or of an environment with other arguments, tasks or
+                tools. The environment is as it was.
+        """
+        found = unpack(state)
+        mine = self._made_with()
+        for name in mine:
+            if found.made_with.get(name) != mine[name]:
+                theirs = found.made_with.get(name)
+                raise StateError(
+                    f"the state was saved with {name} {theirs!r}, this environment has {mine[name]!r}"
+                )
+        generator = unpack_rng(found.rng)
+        task = found.task
+        if task is not None and task.id in self._tasks and self._tasks[task.id] == task:
+            task = self._tasks[task.id]
+        if task is not None and found.stop_reason is None and not found.closed:
+            self._restore_tools(task.state, found.tools)
+        else:
+            self._box.close()
+        self._np_random = generator
+        self._np_random_seed = found.seed
+        self._closed = found.closed
+        self._forced = found.forced
+        self._replayed = found.replayed
+        self.reward_terms = found.reward_terms
+        self._shown = 0
+        if task is None:
+            self.transcript = None  # type: ignore[assignment]
+            return
+        self.tools, schemas = self._offer(task)
+        self._messages = render_prompt(task, schemas, self.prompt)
+        self.transcript = Transcript(task, found.turns, found.stop_reason, found.answer, found.is_success)
+
+    def clone(self) -> Self:
+        """Return an independent environment whose future is the same: equal actions have equal results.
+
+        >>> env = MentorToolEnv("math", split="test")
+        >>> _ = env.reset(seed=0)
+        >>> twin = env.clone()
+        >>> env.step("<answer>1</answer>")[2], twin.transcript.turns
+        (True, [])
+        """
+        return copy.deepcopy(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # For copy.deepcopy, clones and pickle alike: boxes hold what cannot be copied, connections for example.
+        arguments = {**self._arguments, "render_mode": self.render_mode}
+        return _rebuild, (type(self), arguments, self.get_state(), self.spec, self.terms_follow)
 
     def render(self) -> str | None:
         """Show the conversation: tool calls, results and, at the end, the reward terms.
@@ -240,6 +370,35 @@ class MentorToolEnv(gym.Env[str, str]):
         """Release the tools' resources and end the episode. May be called twice."""
         self._box.close()
         self._closed = True
+
+    def _made_with(self) -> dict[str, Any]:
+        """Return what a state must agree with; computed once, because nothing of it ever changes."""
+        if self._signature is None:
+            tools = [tool.schema for tool in self._suite.box.tools.values()]
+            self._signature = {
+                "suite": self._suite.name,
+                "split": self.split,
+                "max_turns": self.max_turns,
+                "prompt": self.prompt,
+                "tasks": digest(self._tasks.ids),
+                "tools": digest(tools),
+            }
+        return self._signature
+
+    def _restore_tools(self, state: dict[str, Any] | None, snapshot: bytes) -> None:
+        runs = self.transcript is not None and self.transcript.stop_reason is None and not self._closed
+        before = (self.transcript.task.state, self._box.snapshot()) if runs else None
+        try:
+            self._reopen(state, snapshot)
+        except Exception as error:
+            if before is not None:
+                self._reopen(*before)
+            raise StateError(f"the tools refuse their snapshot: {type(error).__name__}: {error}") from error
+
+    def _reopen(self, state: dict[str, Any] | None, snapshot: bytes) -> None:
+        self._box.close()
+        self._box.open(state)
+        self._box.restore(snapshot)
 
     def _running(self) -> Transcript:
         if self.transcript is None:
@@ -290,10 +449,10 @@ class MentorToolEnv(gym.Env[str, str]):
         else:
             # Cut before anything reads it: a hostile action may be megabytes long.
             text = clean(str(text[:MAX_ACTION_CHARS]))
-            action = Action() if self._cut_off else parse_action(text)
-        if self._cut_off:
+            action = Action() if self._forced else parse_action(text)
+        if self._forced:
             observation = ""
-            transcript.stop_reason = StopReason.TOKEN_LIMIT
+            transcript.stop_reason = self._forced
         elif action.calls:
             results = self._execute(action.calls)
             observation = render_results(results)
@@ -358,3 +517,13 @@ class MentorToolEnv(gym.Env[str, str]):
             "stop_reason": transcript.stop_reason,
             "is_success": transcript.is_success,
         }
+
+
+def _rebuild(
+    kind: type[MentorToolEnv], arguments: dict[str, Any], state: bytes, spec: Any, terms_follow: bool
+) -> MentorToolEnv:
+    env = kind(**arguments)
+    env.set_state(state)
+    env.spec = spec
+    env.terms_follow = terms_follow
+    return env

@@ -21,17 +21,19 @@ class StopReason(StrEnum):
         NO_ANSWER: A turn held neither a call nor an answer, or a blank answer. Terminates.
         TURN_LIMIT: `max_turns` assistant turns without an end. Truncates.
         TOKEN_LIMIT: The agent ran out of tokens in the middle of a turn (`mark_cut_off`). Truncates.
+        ENV_CRASHED: The process that ran the episode died or hung in the middle of a turn. Truncates.
     """
 
     ANSWER = "answer"
     NO_ANSWER = "no_answer"
     TURN_LIMIT = "turn_limit"
     TOKEN_LIMIT = "token_limit"
+    ENV_CRASHED = "env_crashed"
 
     @property
     def truncates(self) -> bool:
         """Whether the episode was cut off rather than ended by the policy."""
-        return self in (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT)
+        return self in (StopReason.TURN_LIMIT, StopReason.TOKEN_LIMIT, StopReason.ENV_CRASHED)
 
 
 class CallError(StrEnum):
@@ -42,6 +44,7 @@ class CallError(StrEnum):
         UNKNOWN_TOOL: The task offers no tool of that name.
         INVALID_ARGUMENTS: The arguments do not match the tool's JSON schema.
         TOOL_FAILED: The tool ran and reported a failure (division by zero, nothing found, …).
+        TIMED_OUT: The tool took longer than its time limit.
         OVER_LIMIT: More calls in one turn than the environment runs.
     """
 
@@ -49,6 +52,7 @@ class CallError(StrEnum):
     UNKNOWN_TOOL = "unknown_tool"
     INVALID_ARGUMENTS = "invalid_arguments"
     TOOL_FAILED = "tool_failed"
+    TIMED_OUT = "timed_out"
     OVER_LIMIT = "over_limit"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,41 @@ class TaskSet:
                 raise KeyError(f"no task {key!r} in this split; it has {len(self)} tasks") from None
         return self._tasks[key]
 
+    def __contains__(self, task_id: object) -> bool:
+        return task_id in self._by_id
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._tasks)
+
     @property
     def ids(self) -> list[str]:
         """The ids, in file order."""
         return list(self._by_id)
+
+    def where(self, conditions: Mapping[str, Any]) -> TaskSet:
+        """Return the tasks whose `meta` has these values; a list means any of its members.
+
+        Raises:
+            ValueError: A condition names no field of `meta`, or no task meets them all.
+
+        >>> from mentor_gym.suites import load_suite
+        >>> tasks = load_suite("math").tasks("test")
+        >>> len(tasks.where({"calls": 1, "kind": ["gain", "loss"]}))
+        22
+        """
+        found = self._tasks
+        for field, value in conditions.items():
+            known = sorted({name for task in self._tasks for name in task.meta})
+            if field not in known:
+                raise ValueError(
+                    f"where: no task has the meta field {field!r}; there are {', '.join(known) or 'none'}"
+                    f"{nearest(field, known)}"
+                )
+            wanted = value if isinstance(value, list | tuple) else [value]
+            found = [task for task in found if task.meta.get(field) in wanted]
+        if not found:
+            raise ValueError(f"where: none of {len(self)} tasks has {dict(conditions)}")
+        return TaskSet(found)
 
 
 class Suite:
@@ -80,10 +111,14 @@ class Suite:
 
     @property
     def box(self) -> ToolBox:
-        """A box for reading names and schemas; environments make their own with `make_box`."""
+        """A box for reading names and schemas; environments take theirs from `new_box`."""
         if self._box is None:
             self._box = self.make_box()
         return self._box
+
+    def new_box(self) -> ToolBox:
+        """Return a box for one environment: its own when it has state, else the shared one."""
+        return self.make_box() if self.box.has_state else self.box
 
     def tasks(self, split: str) -> TaskSet:
         """Return the tasks of a split, loading them on first use.
@@ -112,7 +147,7 @@ def load_yaml_suite(path: str) -> Suite:
 
     ```yaml
     name: shop
-    tools: tools.py          # its functions marked with @mentor_gym.tools.tool
+    tools: tools.py          # its functions marked with @mentor_gym.tools.tool, or what its make_box() returns
     splits:
       train: train.jsonl
       test: test.jsonl
@@ -157,24 +192,29 @@ def load_yaml_suite(path: str) -> Suite:
             raise DataError(
                 f'{source}, line {lines["splits"]}: field "splits.{split}": {files[split]} does not exist'
             )
-    box = _box_from_file(folder / content["tools"], f"{source}, line {lines['tools']}")
     return Suite(
         content["name"],
         tuple(files),
-        make_box=lambda: box,
+        make_box=_box_factory(folder / content["tools"], f"{source}, line {lines['tools']}"),
         files=files,
         description=str(content.get("description", "")),
     )
 
 
-def _box_from_file(path: Path, where: str) -> ToolBox:
+def _box_factory(path: Path, where: str) -> Callable[[], ToolBox]:
     if not path.is_file():
         raise DataError(f'{where}: field "tools": {path} does not exist')
     try:
         namespace: dict[str, Any] = runpy.run_path(str(path))
-        box = ToolBox.from_module(namespace)
+        make_box = namespace.get("make_box")
+        box = ToolBox.from_module(namespace) if make_box is None else make_box()
     except Exception as error:
         raise DataError(f"{path}: {type(error).__name__}: {error}") from error
+    if not isinstance(box, ToolBox):
+        raise DataError(f"{path}: make_box() must return a ToolBox, got {type(box).__name__}")
     if not box.tools:
         raise DataError(f"{path}: no function is marked with @tool (from mentor_gym.tools import tool)")
-    return box
+    if make_box is None:
+        return lambda: box
+    factory: Callable[[], ToolBox] = make_box
+    return factory

@@ -18,9 +18,12 @@ from typing import Any, Literal
 import jsonschema_rs
 
 from mentor_gym.protocol import clean, neutralise
+from mentor_gym.tools.timeout import TimedOut, call_with_timeout
 from mentor_gym.types import CallError, ToolResult
 
 MAX_OUTPUT_CHARS = 2_000
+# For functions that somebody marks with @tool; the shipped tools are bounded by what they compute.
+DEFAULT_TIMEOUT_S = 30.0
 _CUT_MARK = " …[cut]"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 _JSON_TYPES: dict[Any, str] = {str: "string", int: "integer", float: "number", bool: "boolean"}
@@ -39,6 +42,11 @@ class Tool:
         description: What it does, for the prompt; the first sentence must stand by itself.
         parameters: JSON schema of the arguments; `additionalProperties` is set to false.
         max_output_chars: Longer results are cut, with a fixed mark.
+        timeout: Seconds after which a call fails; None sets no limit. See `mentor_gym.tools.timeout` for what it
+            can interrupt.
+
+    Raises:
+        ValueError: The name or the timeout is not one.
 
     Attributes:
         schema: The OpenAI function schema; shared by every prompt that shows the tool, so not to be changed.
@@ -53,6 +61,7 @@ class Tool:
         "name",
         "parameters",
         "schema",
+        "timeout",
     )
 
     def __init__(
@@ -62,9 +71,12 @@ class Tool:
         description: str,
         parameters: dict[str, Any],
         max_output_chars: int = MAX_OUTPUT_CHARS,
+        timeout: float | None = None,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"tool name {name!r} must match {_NAME.pattern}")
+        _check_timeout(timeout, f"tool {name!r}")
+        self.timeout = timeout
         self.function = function
         self.name = name
         self.description = description
@@ -76,7 +88,9 @@ class Tool:
         self._is_valid = self._validator.is_valid
 
     @classmethod
-    def from_function(cls, function: Callable[..., Any], name: str | None = None) -> Tool:
+    def from_function(
+        cls, function: Callable[..., Any], name: str | None = None, timeout: float | None = None
+    ) -> Tool:
         """Build a tool from type hints and a Google-style docstring.
 
         Supported hints: `str`, `int`, `float` (any JSON number), `bool`, `list[T]`, `Literal[...]`, and
@@ -120,7 +134,7 @@ class Tool:
                 schema["default"] = parameter.default
             properties[parameter.name] = schema
         parameters = {"type": "object", "properties": properties, "required": required}
-        return cls(function, name, description, parameters)
+        return cls(function, name, description, parameters, timeout=timeout)
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """Validate the arguments, run the function and write its result. Never raises."""
@@ -137,11 +151,19 @@ class Tool:
                     # A function that changes a list in place must not change the record of what was called.
                     arguments = copy.deepcopy(arguments)
                     break
-            output = self.function(**arguments)
+            if self.timeout is None:
+                output = self.function(**arguments)
+            else:
+                output = call_with_timeout(self.function, arguments, self.timeout)
             text = output if type(output) is str else str(output)
         except ToolError as error:
             return ToolResult(False, self._finish(f"error: {self.name}: {error}"), CallError.TOOL_FAILED)
-        except (Exception, SystemExit) as error:
+        except TimedOut:
+            message = f"error: {self.name} timed out after {self.timeout:g} s"
+            return ToolResult(False, message, CallError.TIMED_OUT)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # A bug in a user's tool must not end a run of thousands of episodes; the policy sees that it
             # failed, with the exception's type and no text of the host.
             message = f"error: {self.name} failed with {type(error).__name__}"
@@ -163,8 +185,23 @@ class Tool:
         return f"Tool({self.name!r})"
 
 
-def tool(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Mark a function as a tool, so that `ToolBox.from_module` finds it.
+@typing.overload
+def tool(function: Callable[..., Any]) -> Callable[..., Any]: ...
+
+
+@typing.overload
+def tool(*, timeout: float | None = ...) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+
+
+def tool(function: Callable[..., Any] | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S) -> Any:
+    """Mark a function as a tool, so that `ToolBox.from_module` finds it: `@tool`, or `@tool(timeout=2)`.
+
+    Args:
+        function: The function.
+        timeout: Seconds after which a call fails; None sets no limit.
+
+    Raises:
+        ValueError: The timeout is not a positive number.
 
     >>> @tool
     ... def double(x: float) -> float:
@@ -173,14 +210,27 @@ def tool(function: Callable[..., Any]) -> Callable[..., Any]:
     >>> ToolBox.from_module({"double": double}).tools
     {'double': Tool('double')}
     """
-    function.__mentor_tool__ = True  # type: ignore[attr-defined]
-    return function
+    _check_timeout(timeout, "@tool")
+
+    def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
+        marked.__mentor_tool__ = {"timeout": timeout}  # type: ignore[attr-defined]
+        return marked
+
+    return mark if function is None else mark(function)
+
+
+def _check_timeout(timeout: Any, where: str) -> None:
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
+        raise ValueError(f"{where}: timeout must be a positive number of seconds or None, got {timeout!r}")
 
 
 class ToolBox:
     """The tools of a suite, by name. Boxes with state override the four life-cycle methods.
 
-    An environment calls `open` at every reset and `close` at every end, truncation and errors included.
+    An environment calls `open` at every reset and `close` at every end, truncation and errors included; to take up
+    a saved episode, `open` with the task's state and then `restore`.
 
     >>> def now() -> str:
     ...     '''The time.'''
@@ -204,8 +254,15 @@ class ToolBox:
     @classmethod
     def from_module(cls, namespace: dict[str, Any]) -> ToolBox:
         """Build a box from every function in a module's namespace that is marked with `@tool`."""
-        functions = [value for value in namespace.values() if getattr(value, "__mentor_tool__", False)]
-        return cls.from_functions(functions)
+        marked = [
+            value for value in namespace.values() if isinstance(getattr(value, "__mentor_tool__", None), dict)
+        ]
+        return cls(Tool.from_function(function, **function.__mentor_tool__) for function in marked)
+
+    @property
+    def has_state(self) -> bool:
+        """Whether calls can change what later calls return; a box without state serves any number of episodes."""
+        return type(self).open is not ToolBox.open
 
     def open(self, state: dict[str, Any] | None) -> None:
         """Set the state behind the tools to a task's initial state."""

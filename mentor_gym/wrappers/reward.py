@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from typing import Any
+from typing import Any, Self
 
 import gymnasium as gym
 from gymnasium.utils import RecordConstructorArgs
@@ -11,6 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.rewards import make_reward
 from mentor_gym.rewards.base import Reward
+from mentor_gym.types import Transcript
 
 
 class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
@@ -18,7 +20,8 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
 
     `info["reward_terms"]` holds the terms on every end, truncation included. With `dense=True` every turn pays
     the change of the reward since the turn before (since 0, on the first), so both forms have the same return.
-    A reward that raises or is not finite pays 0 for that step and sets `info["reward_error"]`.
+    A reward that raises or is not finite pays 0 for that step and sets `info["reward_error"]`. The wrapper has no
+    state of its own: around an environment that was given one by `set_state`, it pays what it would have paid.
 
     Args:
         env: A `MentorToolEnv`, possibly wrapped.
@@ -47,34 +50,46 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         base.terms_follow = True
         self.reward: Reward = make_reward(reward)
         self.dense = dense
+        # What was paid for which transcript, up to which turn.
         self._paid = 0.0
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[str, dict[str, Any]]:
-        """Start an episode. What turns replayed by `teacher_turns` earned is paid with the first turn played."""
-        self._paid = 0.0
-        return self.env.reset(seed=seed, options=options)
+        self._paid_for: tuple[Transcript | None, int] = (None, 0)
 
     def step(self, action: str) -> tuple[str, float, bool, bool, dict[str, Any]]:
-        """Play a turn and pay for it."""
+        """Play a turn and pay for it; the first turn played is paid with what `teacher_turns` replayed."""
         observation, _, terminated, truncated, info = self.env.step(action)
         ended = terminated or truncated
         if not ended and not self.dense:
             return observation, 0.0, terminated, truncated, info
-        total, terms = self._evaluate(info)
+        before = self._paid_before() if self.dense else 0.0
+        total, terms = self._evaluate(self._base.transcript, info, before)
         if ended:
             info["reward_terms"] = terms
             self._base.reward_terms = terms
             if self._base.render_mode == "human":
                 self._base.render()
-        reward = total - self._paid
-        self._paid = total if self.dense else 0.0
-        return observation, reward, terminated, truncated, info
+        self._paid = total
+        self._paid_for = (self._base.transcript, len(self._base.transcript.turns))
+        return observation, total - before, terminated, truncated, info
 
-    def _evaluate(self, info: dict[str, Any]) -> tuple[float, dict[str, float]]:
+    def clone(self) -> Self:
+        """Return an independent copy of the environment and its reward, with the same future."""
+        return copy.deepcopy(self)
+
+    def _paid_before(self) -> float:
+        """Return what the turns before the last one earned; after `set_state` it is computed anew."""
+        transcript = self._base.transcript
+        turns = len(transcript.turns) - 1
+        if turns == self._base.replayed:
+            return 0.0
+        if self._paid_for[0] is not transcript or self._paid_for[1] != turns:
+            return self._evaluate(Transcript(transcript.task, transcript.turns[:turns]), {}, 0.0)[0]
+        return self._paid
+
+    def _evaluate(
+        self, transcript: Transcript, info: dict[str, Any], otherwise: float
+    ) -> tuple[float, dict[str, float]]:
         try:
-            terms = self.reward(self._base.transcript)
+            terms = self.reward(transcript)
             total = float(sum(terms.values()))
             if math.isfinite(total):
                 return total, terms
@@ -82,7 +97,7 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         except Exception as error:
             # One broken reward must not lose a run of thousands of episodes; info says that it happened.
             info["reward_error"] = f"{type(error).__name__}: {error}"
-        return self._paid, {}
+        return otherwise, {}
 
 
 class SparseReward(RewardWrapper):
