@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Protocol
 
-from mentor_gym.names import nearest
+from mentor_gym.names import import_attribute, nearest
 from mentor_gym.types import Task
 
 ENTRY_POINT_GROUP = "mentor_gym.agents"
@@ -163,14 +161,4 @@ def load_agent(name: str, **options: Any) -> Agent:
 
 
 def _import(path: str) -> Any:
-    module_name, _, attribute = path.partition(":")
-    # A user's module beside where the command is run; console scripts do not put it on the path.
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise AgentError(f"cannot import {module_name!r} for agent {path!r}: {error}") from error
-    if not hasattr(module, attribute):
-        raise AgentError(f"module {module_name!r} has no {attribute!r}")
-    return getattr(module, attribute)
+    return import_attribute(path, "agent", AgentError)

@@ -69,7 +69,8 @@ class MentorToolEnv(gym.Env[str, str]):
     Args:
         suite: A suite's name, or the path of a user's `suite.yaml`.
         split: Which of its splits to draw tasks from; None takes the suite's first.
-        max_turns: Assistant turns after which the episode is truncated.
+        max_turns: Assistant turns after which the episode is truncated. (`max_episode_steps` of `gym.make` cuts off
+            from outside: neither the tools nor the reward are told.)
         prompt: `"full"` explains format and tools at length; `"compact"` is one line per tool, for models that
             were trained on it.
         where: Play only tasks whose `meta` has these values, for example `{"calls": 1}`; a list means any of its
