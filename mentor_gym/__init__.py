@@ -12,6 +12,7 @@ import gymnasium as gym
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.suites import SUITES
 from mentor_gym.types import StopReason, Task, ToolCall, ToolResult, Transcript, Turn
+from mentor_gym.vector import MentorToolVectorEnv
 from mentor_gym.wrappers import RewardWrapper, SparseReward, TeacherGuidedReward
 
 __version__ = "0.1.0"
@@ -41,7 +42,11 @@ make_env.metadata = MentorToolEnv.metadata  # type: ignore[attr-defined]
 
 # The environment says itself when reset() is due, and set_state() may stand in for reset(), which the order
 # enforcement and the passive checker do not know. What they check is checked in full by `mentor_gym.testing`.
-_BARE: dict[str, Any] = {"order_enforce": False, "disable_env_checker": True}
+_BARE: dict[str, Any] = {
+    "order_enforce": False,
+    "disable_env_checker": True,
+    "vector_entry_point": "mentor_gym:MentorToolVectorEnv",
+}
 
 gym.register("MentorTool-v0", entry_point="mentor_gym:make_env", **_BARE)
 for _suite in SUITES:
@@ -51,6 +56,7 @@ for _suite in SUITES:
 
 __all__ = [
     "MentorToolEnv",
+    "MentorToolVectorEnv",
     "RewardWrapper",
     "SparseReward",
     "StopReason",
