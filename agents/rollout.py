@@ -43,6 +43,7 @@ class _Episode:
         turn_rewards: One reward per turn.
         last_action: Index of the last sampled token; None before the first.
         info: The environment's last info.
+        reward_error: What the environment said of a reward that broke; None when none did.
     """
 
     position: int
@@ -53,6 +54,7 @@ class _Episode:
     turn_rewards: list[float] = field(default_factory=list)
     last_action: int | None = None
     info: dict[str, Any] = field(default_factory=dict)
+    reward_error: str | None = None
 
     @property
     def base(self) -> MentorToolEnv:
@@ -71,6 +73,10 @@ class Rollout:
     Raises:
         ValueError: An argument is out of range or names nothing.
 
+    Attributes:
+        reward_errors: In how many episodes of the last run the reward broke (and paid 0).
+        last_reward_error: What was said of the last of them; empty before the first.
+
     Example:
         >>> from agents.rollout import Rollout
         >>> from agents.scripted import TeacherAgent
@@ -85,6 +91,8 @@ class Rollout:
             raise ValueError(f"max_live must be a whole number of at least 1, got {max_live!r}")
         self.env_kwargs = dict(env_kwargs)
         self.max_live = max_live
+        self.reward_errors = 0
+        self.last_reward_error = ""
         self._pool: list[gym.Env[str, str]] = []
         # Made at once, so that a wrong argument is reported here and not in the middle of a run.
         base = cast(MentorToolEnv, self._env(0).unwrapped)
@@ -122,6 +130,7 @@ class Rollout:
                 raise ValueError(f"no task {task_id!r} in {self._where}{nearest(task_id, self._task_ids)}")
         privileged = bool(getattr(agent, "privileged", False))
         player = agent if isinstance(agent, _Streaming) else _LockStep(agent)
+        self.reward_errors = 0
         trajectories: dict[int, Trajectory] = {}
         live: dict[int, _Episode] = {}
         free = [self._env(place) for place in range(min(self.max_live, len(task_ids)))][::-1]
@@ -140,6 +149,9 @@ class Rollout:
                         player.submit(episode.observation)
                         continue
                     trajectories[episode.position] = _finish(episode, "teacher" if privileged else "policy")
+                    if episode.reward_error is not None:
+                        self.reward_errors += 1
+                        self.last_reward_error = f"task {episode.base.task.id!r}: {episode.reward_error}"
                     del live[episode.observation.episode]
                     _forget(agent, episode)
                     free.append(episode.env)
@@ -226,6 +238,7 @@ def _step(episode: _Episode, completion: Completion) -> bool:
     if completion.cut_off:
         episode.base.mark_cut_off()
     text, reward, terminated, truncated, episode.info = episode.env.step(completion.text)
+    episode.reward_error = episode.info.get("reward_error", episode.reward_error)
     episode.turn_rewards.append(float(reward))
     if episode.last_action is not None:
         # A turn without any token (no room left in the context) pays on the last token there is, so that the

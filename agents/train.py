@@ -36,7 +36,14 @@ from agents.trajectory import Trajectory
 from mentor_gym.rewards.matching import set_f1, student_calls, teacher_calls
 
 # Settings that do not change what the steps so far would have been.
-_FREE = {"steps", "output", "threads", "device", "save_every", "keep_checkpoints", "eval_every", "eval_tasks"}
+_FREE = {
+    "steps", "output", "threads", "device", "save_every", "keep_checkpoints", "eval_every", "eval_tasks",
+    "max_reward_errors",
+}  # fmt: skip
+
+
+class RewardError(ValueError):
+    """The reward broke in too many episodes of a step; the message holds the last error."""
 
 
 def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> Path:
@@ -57,6 +64,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         CheckpointError: A checkpoint cannot be written, or there is none that can be read.
         FloatingPointError: Five updates in a row were not finite, or the weights are not.
         Interrupted: A signal ended the run.
+        RewardError: In more than `config.max_reward_errors` of a step's episodes the reward broke.
         ValueError: A name in the configuration names nothing.
     """
     torch.set_num_threads(config.threads)
@@ -105,6 +113,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             started = time.perf_counter()
             trajectories: list[Trajectory] = []
             groups: list[list[Trajectory]] = []
+            reward_errors = 0
             for refill in range(rounds):
                 # 1. Choose tasks: the next in the order, as many as there are groups missing.
                 tasks = order.take(config.tasks_per_step - len(groups))
@@ -118,8 +127,17 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
                 found = [played[i : i + size] for i in range(0, len(played), size)]
                 groups += [group for group in found if not config.dynamic_sampling or _has_signal(group)]
                 trajectories += played
+                reward_errors += rollout.reward_errors
                 if len(groups) == config.tasks_per_step:
                     break
+
+            # A broken reward pays 0, and a few of them are noise; more would be learnt from.
+            broken = reward_errors / len(trajectories)
+            if broken > config.max_reward_errors:
+                raise RewardError(
+                    f"step {step}: the reward broke in {reward_errors} of {len(trajectories)} episodes, more than "
+                    f"max_reward_errors allows; the last time in {rollout.last_reward_error}; {run.last_good()}"
+                )
 
             # 11-14. Batch, advantages, loss, update; without a group, nothing but the schedule moves.
             skipped_before = learner.optimizer.skipped
@@ -129,7 +147,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
                 raise FloatingPointError(f"step {step}: {error}; {run.last_good()}") from None
             is_sound = learner.optimizer.skipped == skipped_before
 
-            record = {"step": step, **_measure(trajectories), **metrics}
+            record = {"step": step, **_measure(trajectories), "reward_errors": broken, **metrics}
             if config.dynamic_sampling:
                 record["refills"] = refill
                 record["dropped_groups"] = len(trajectories) // size - len(groups)
@@ -299,7 +317,8 @@ def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "turns": float(np.mean([len(trajectory.turn_rewards) for trajectory in trajectories])),
         "tokens": sum(sum(trajectory.action_mask) for trajectory in trajectories),
     }
-    for term in trajectories[0].reward_terms:
+    # An episode whose reward broke has no terms.
+    for term in dict.fromkeys(name for trajectory in trajectories for name in trajectory.reward_terms):
         values = [trajectory.reward_terms.get(term, 0.0) for trajectory in trajectories]
         record[f"reward/{term}"] = float(np.mean(values))
     return record

@@ -1,8 +1,8 @@
 """The command line, `mentor-gym`.
 
 Commands that need agents import them when they run, so that `mentor-gym list` starts without torch. An error of
-the user's is one line on stderr and exit code 2; a check that fails (`data verify`, `data validate`) exits with
-1; Ctrl-C with 130. `MENTOR_GYM_DEBUG=1` shows the traceback of every error.
+the user's is one line on stderr and exit code 2; a check that fails (`check`, `data verify`, `data validate`)
+exits with 1; Ctrl-C with 130. `MENTOR_GYM_DEBUG=1` shows the traceback of every error.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import os
 import random
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,7 @@ from mentor_gym import data as data_files
 from mentor_gym import play as play_module
 from mentor_gym.env import PROMPT_STYLES, MentorToolEnv
 from mentor_gym.grading import grade
+from mentor_gym.names import nearest
 from mentor_gym.protocol import render_message
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.rewards import PRESETS, make_reward
@@ -49,6 +51,8 @@ EXTRA_MODULES = (
     "tensorboard",
     "matplotlib",
 )
+# What `mentor-gym train --agent` trains.
+SB3_AGENTS = ("sb3-ppo", "sb3-maskable-ppo")
 MAX_PROBLEMS_SHOWN = 10
 
 app = typer.Typer(
@@ -166,11 +170,7 @@ def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any],
     from agents.base import AgentError, load_agent
 
     explicit = {key: value for key, value in given.items() if value is not None}
-    for option in options or ():
-        key, separator, text = option.partition("=")
-        if not separator or not key.isidentifier():
-            raise ValueError(f"--option {option!r}: expected key=value")
-        explicit[key] = yaml.safe_load(text)
+    explicit |= _read_pairs("--option", options)
     try:
         return load_agent(name, **{**wished, **explicit})
     except (AgentError, TypeError):
@@ -181,10 +181,57 @@ def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any],
         raise ValueError(f"agent {name!r} refuses the options {', '.join(explicit)}: {error}") from error
 
 
+def _read_pairs(option: str, pairs: Sequence[str] | None) -> dict[str, Any]:
+    """Read the `key=value` texts of an option, the values in YAML."""
+    read = {}
+    for pair in pairs or ():
+        key, separator, text = pair.partition("=")
+        if not separator or not key.isidentifier():
+            raise ValueError(f"{option} {pair!r}: expected key=value")
+        read[key] = yaml.safe_load(text)
+    return read
+
+
 def _configs() -> dict[str, Path]:
     """Return the shipped training configurations by name; the demo's settings are not one of them."""
     folder = Path(str(resources.files("agents"))) / "configs"
     return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.stem != "demo"}
+
+
+@app.command()
+def check(
+    target: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Environment ids, suites, rewards, agents, or module:attribute; all that is shipped by default."
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="env, suite, tool, reward or agent, where the target does not tell.")
+    ] = None,
+) -> None:
+    """Check that environments, suites, tools, rewards and agents keep their promises. Exits with 1 when one fails.
+
+    Examples:
+    - `mentor-gym check my_pkg:MyEnv-v0`
+
+    - `mentor-gym check --kind tool my_module:my_tool`
+    """
+    from mentor_gym.testing import Report, conclude, examine, examine_shipped
+    from mentor_gym.testing.table import format_report, format_reports
+
+    examinations = [examine(name, kind) for name in target] if target else examine_shipped(kind)
+    console = Console(highlight=False)
+    reports: list[Report] = []
+    for examination in examinations:
+        with console.status(f"{examination.kind} {examination.target}"):
+            reports.append(conclude(examination, raise_on_failure=False))
+        if target or reports[-1].failed:
+            console.print(format_report(reports[-1]))
+    if len(reports) > 1:
+        console.print(format_reports(reports))
+    if any(report.failed for report in reports):
+        raise typer.Exit(1)
 
 
 @app.command("list")
@@ -341,6 +388,10 @@ def evaluate(
     split: Annotated[list[str] | None, typer.Option(help="A split; may be repeated. Default: test.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Episodes of each task, for pass@k.")] = 1,
     tasks: Annotated[int | None, typer.Option(min=1, help="How many tasks of each split; all by default.")] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(help="Only tasks whose meta has this value, as key=value, e.g. calls=1; may be repeated."),
+    ] = None,
     max_turns: Annotated[int, typer.Option(min=1, help="Turns after which an episode is cut off.")] = 8,
     prompt: PromptOption = "compact",
     seed: Annotated[int, typer.Option(help="Seeds the agent and chooses the tasks.")] = 0,
@@ -363,8 +414,10 @@ def evaluate(
         raise ValueError("name one agent: mentor-gym eval MODEL, or mentor-gym eval --agent NAME")
     chosen = load_suite(suite)
     splits = split or ["test" if "test" in chosen.splits else chosen.splits[0]]
+    conditions = _read_pairs("--where", where)
     for item in splits:
-        chosen.tasks(item)  # an unknown or broken split is refused before a model is loaded
+        # An unknown or broken split, or one without such tasks, is refused before a model is loaded.
+        chosen.tasks(item).where(conditions)
     if json_file is not None and not json_file.absolute().parent.is_dir():
         raise ValueError(f"--json {json_file}: the folder {json_file.absolute().parent} does not exist")
     wished: dict[str, Any] = {"seed": seed}
@@ -377,7 +430,7 @@ def evaluate(
     results = []
     for item in splits:
         result = run_evaluation(
-            player, suite, item, k=k, tasks=tasks, prompt=prompt, max_turns=max_turns, seed=seed
+            player, suite, item, k=k, tasks=tasks, prompt=prompt, max_turns=max_turns, seed=seed, where=conditions
         )
         results.append({**result, "agent": name})
     table = format_table(results)
@@ -392,11 +445,17 @@ def evaluate(
 
 @app.command()
 def train(
-    config: Annotated[str, typer.Argument(help="A YAML file, or the name of a shipped configuration.")],
+    config: Annotated[
+        str | None, typer.Argument(help="A YAML file, or the name of a shipped configuration.")
+    ] = None,
     overrides: Annotated[list[str] | None, typer.Argument(help="Settings to change, as key=value.")] = None,
+    agent: Annotated[
+        str | None,
+        typer.Option(help="sb3-ppo or sb3-maskable-ppo; the configuration is then the shipped one by default."),
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest complete checkpoint.")] = False,
 ) -> None:
-    """Train a model: supervised on teacher traces, or with a reward.
+    """Train a model: supervised on teacher traces, or with a reward; or a Stable-Baselines3 policy (`--agent`).
 
     A model that was not trained on the compact prompt, such as one from the Hub, needs `prompt=full`.
 
@@ -404,16 +463,50 @@ def train(
     - `mentor-gym train grpo-mentor steps=100 seed=1 output=runs/mentor-1`
 
     - `mentor-gym train grpo-mentor steps=100 seed=1 output=runs/mentor-1 --resume`
+
+    - `mentor-gym train --agent sb3-ppo seed=1 output=runs/sb3-1`
     """
-    from agents.config import load_config
+    words = ["mentor-gym", "train", *(word for word in (config, *(overrides or ())) if word is not None)]
+    tasks = ""
+    if agent is not None or config in SB3_AGENTS:
+        words += ["--agent", agent] if agent is not None else []
+        run, tasks = _prepare_sb3(agent or str(config), config, list(overrides or []), resume)
+    elif config is None:
+        raise ValueError(
+            "name a configuration, or an agent: mentor-gym train CONFIG, or mentor-gym train --agent NAME"
+        )
+    else:
+        from agents.config import load_config
 
-    settings = load_config(config, list(overrides or []))
-    from agents.train import train as run_training
+        settings = load_config(config, list(overrides or []))
+        from agents.train import train as run_training
 
-    words = ["mentor-gym", "train", config, *(overrides or []), "--resume"]
-    with _resumable(f"go on with: {shlex.join(words)}"):
-        folder = run_training(settings, resume=resume)
-    print(f"trained: {folder}\nmeasure it: mentor-gym eval {shlex.quote(str(folder))}")
+        run = partial(run_training, settings, resume=resume)
+    with _resumable(f"go on with: {shlex.join([*words, '--resume'])}"):
+        folder = run()
+    print(f"trained: {folder}\nmeasure it: mentor-gym eval {shlex.quote(str(folder))}{tasks}")
+
+
+def _prepare_sb3(
+    agent: str, config: str | None, overrides: list[str], resume: bool
+) -> tuple[Callable[[], Path], str]:
+    """Return what trains a Stable-Baselines3 policy, and options of `eval` that choose the same kind of tasks.
+
+    The first override may stand in the place of the configuration.
+    """
+    if agent not in SB3_AGENTS:
+        raise ValueError(
+            f"--agent {agent!r} cannot be trained; {' and '.join(SB3_AGENTS)} can{nearest(agent, SB3_AGENTS)}"
+        )
+    if config is not None and "=" in config and not Path(config).is_file():
+        overrides, config = [config, *overrides], None
+    from agents.config import read_config
+    from agents.sb3_train import SB3Config
+    from agents.sb3_train import train as run_training
+
+    settings = read_config(SB3Config, config or agent, [f"algorithm={agent}", *overrides])
+    conditions = (shlex.quote(f"{key}={json.dumps(value)}") for key, value in settings.where.items())
+    return partial(run_training, settings, resume=resume), "".join(f" --where {item}" for item in conditions)
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Self
@@ -67,10 +68,10 @@ class MentorToolEnv(gym.Env[str, str]):
     `MentorTool-v0` and one per suite: `MentorTool-Math-v0`, `MentorTool-Facts-v0`.
 
     Args:
-        suite: A suite's name, or the path of a user's `suite.yaml`.
+        suite: A suite's name, the path of a user's `suite.yaml`, or a `Suite`.
         split: Which of its splits to draw tasks from; None takes the suite's first.
-        max_turns: Assistant turns after which the episode is truncated. (`max_episode_steps` of `gym.make` cuts off
-            from outside: neither the tools nor the reward are told.)
+        max_turns: Assistant turns after which the episode is truncated. (`max_episode_steps` of `gym.make` cuts
+            off from outside: neither the tools nor the reward are told.)
         prompt: `"full"` explains format and tools at length; `"compact"` is one line per tool, for models that
             were trained on it.
         where: Play only tasks whose `meta` has these values, for example `{"calls": 1}`; a list means any of its
@@ -91,7 +92,7 @@ class MentorToolEnv(gym.Env[str, str]):
 
     def __init__(
         self,
-        suite: str = "math",
+        suite: str | Suite = "math",
         split: str | None = None,
         max_turns: int = 8,
         prompt: str = "full",
@@ -180,6 +181,8 @@ class MentorToolEnv(gym.Env[str, str]):
         super().reset(seed=seed)
         task, teacher_turns = self._choose(options or {})
         self._box.close()
+        # Until the tools are open: if that fails, there is no episode to go on with.
+        self._closed = True
         self._box.open(task.state)
         self._closed = False
         self.tools, schemas = self._offer(task)
@@ -299,14 +302,16 @@ class MentorToolEnv(gym.Env[str, str]):
         mine = self._made_with()
         for name in mine:
             if found.made_with.get(name) != mine[name]:
-                theirs = found.made_with.get(name)
-                raise StateError(
-                    f"the state was saved with {name} {theirs!r}, this environment has {mine[name]!r}"
-                )
+                theirs = reprlib.repr(found.made_with.get(name))
+                raise StateError(f"the state was saved with {name} {theirs}, this environment has {mine[name]!r}")
         generator = unpack_rng(found.rng)
         task = found.task
-        if task is not None and task.id in self._tasks and self._tasks[task.id] == task:
+        if task is not None:
+            if task.id not in self._tasks or self._tasks[task.id] != task:
+                raise StateError(f"the state's task {reprlib.repr(task.id)} differs from this environment's")
             task = self._tasks[task.id]
+            if not 0 <= found.replayed <= len(found.turns):
+                raise StateError(f"the state says that {found.replayed} of {len(found.turns)} turns were replayed")
         if task is not None and found.stop_reason is None and not found.closed:
             self._restore_tools(task.state, found.tools)
         else:
@@ -394,6 +399,8 @@ class MentorToolEnv(gym.Env[str, str]):
         except Exception as error:
             if before is not None:
                 self._reopen(*before)
+            else:
+                self._box.close()
             raise StateError(f"the tools refuse their snapshot: {type(error).__name__}: {error}") from error
 
     def _reopen(self, state: dict[str, Any] | None, snapshot: bytes) -> None:
@@ -445,11 +452,12 @@ class MentorToolEnv(gym.Env[str, str]):
         transcript = self.transcript
         results: tuple[ToolResult, ...] = ()
         calls: list[dict[str, Any]] = []
-        if not isinstance(text, str):
+        # Neither isinstance nor methods of a subclass: both may run code of the object's own.
+        if not issubclass(type(text), str):
             text, action = "", Action(error="action must be text")
         else:
             # Cut before anything reads it: a hostile action may be megabytes long.
-            text = clean(str(text[:MAX_ACTION_CHARS]))
+            text = clean(str.__getitem__(text, slice(MAX_ACTION_CHARS)))
             action = Action() if self._forced else parse_action(text)
         if self._forced:
             observation = ""

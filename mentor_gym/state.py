@@ -94,8 +94,8 @@ def unpack(data: bytes) -> EnvState:
         raise StateError("the state is damaged or truncated: its checksum does not match")
     try:
         return msgspec.json.decode(body, type=EnvState)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise StateError(f"the state is not one of this version of mentor_gym: {error}") from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise StateError(f"the state is not one of this version of mentor_gym: {str(error)[:200]}") from None
 
 
 def pack_rng(generator: np.random.Generator) -> str:
@@ -125,9 +125,10 @@ def unpack_rng(text: str) -> np.random.Generator:
         state = json.loads(text)
         bits = _BIT_GENERATORS[state["bit_generator"]]()
         if state["bit_generator"] == "SFC64":
-            state["state"]["state"] = np.array(state["state"]["state"], np.uint64)
+            # NumPy reads four of them, without looking how many there are.
+            state["state"]["state"] = np.array(state["state"]["state"], np.uint64).reshape(4)
         bits.state = state
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise StateError(f"the generator's state cannot be read: {type(error).__name__}") from None
     return np.random.Generator(bits)
 

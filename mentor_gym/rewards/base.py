@@ -13,6 +13,10 @@ class Reward(Protocol):
 
     It is defined on unfinished transcripts too (`stop_reason` None), so that `dense=True` can pay each turn the
     change that it made. The terms have the same names for every transcript.
+
+    A reward may have two attributes more, which `mentor_gym.testing.check_reward` then holds it to: `minimum`, the
+    smallest reward that an episode can earn, and `right_beats_wrong`, True when on tasks whose teacher used a tool
+    every right answer earns more than any episode without one.
     """
 
     @property

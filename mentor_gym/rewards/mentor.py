@@ -77,8 +77,30 @@ class MentorReward:
 
     @property
     def maximum(self) -> float:
-        """The reward of a correct answer with full agreement and valid calls."""
-        return round(self.outcome + (self.alignment if self.matcher != "none" else 0.0) + self.validity, 12)
+        """The reward of a correct answer with full agreement and valid calls, where the weights are positive.
+
+        >>> MentorReward().maximum, MentorReward(validity=-0.1).maximum
+        (1.1, 1.0)
+        """
+        alignment = self.alignment if self.matcher != "none" else 0.0
+        right = self.outcome + max(alignment, 0.0) + max(self.validity, 0.0)
+        wrong = max(alignment * self.wrong_scale, 0.0) + max(self.validity, 0.0)
+        return round(max(right, wrong, 0.0 if self.fix_quirks else self.floor, 0.0), 12)
+
+    @property
+    def right_beats_wrong(self) -> bool:
+        """Whether the worst right answer earns more than the best episode without one, with these weights.
+
+        On tasks whose teacher used a tool; for the others the released code pays every end the same (quirk 4).
+
+        >>> MentorReward().right_beats_wrong, MentorReward(wrong_scale=3.0).right_beats_wrong
+        (True, False)
+        """
+        alignment = self.alignment if self.matcher != "none" else 0.0
+        # Agreement and validity can each be absent or there in full, whatever the answer.
+        right = self.outcome + min(alignment, 0.0) + min(self.validity, 0.0)
+        wrong = max(alignment * self.wrong_scale, 0.0) + max(self.validity, 0.0)
+        return right > max(wrong, 0.0 if self.fix_quirks else self.floor, 0.0)
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
         """Return the terms `outcome`, `alignment`, `validity` and `floor`."""

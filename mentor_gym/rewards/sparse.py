@@ -30,6 +30,11 @@ class OutcomeReward:
         """The reward for a correct answer."""
         return max(self.correct, self.wrong, 0.0)
 
+    @property
+    def right_beats_wrong(self) -> bool:
+        """Whether a right answer earns more than any episode without one, with these weights."""
+        return self.correct > max(self.wrong, 0.0)
+
     def __call__(self, transcript: Transcript) -> dict[str, float]:
         """Return the terms `outcome` (correct) and `floor` (an end without success)."""
         reason = transcript.stop_reason

@@ -18,8 +18,10 @@ SUITES = {
 }
 
 
-def load_suite(suite: str) -> Suite:
-    """Return a suite by its name or by the path of its YAML file. A file is read once in a process.
+def load_suite(suite: str | Suite) -> Suite:
+    """Return a suite by its name or by the path of its YAML file, or pass one through that a program built.
+
+    A file is read once in a process.
 
     Raises:
         ValueError: No suite of that name.
@@ -28,6 +30,8 @@ def load_suite(suite: str) -> Suite:
     >>> load_suite("math").splits
     ('train', 'valid', 'test', 'ood-compose', 'ood-tools')
     """
+    if isinstance(suite, Suite):
+        return suite
     if isinstance(suite, str) and suite in SUITES:
         return _load(suite)
     if isinstance(suite, str) and suite.endswith((".yaml", ".yml")):

@@ -152,12 +152,9 @@ class Tool:
                     arguments = copy.deepcopy(arguments)
                     break
             if self.timeout is None:
-                output = self.function(**arguments)
+                ok, text = self._run(arguments)
             else:
-                output = call_with_timeout(self.function, arguments, self.timeout)
-            text = output if type(output) is str else str(output)
-        except ToolError as error:
-            return ToolResult(False, self._finish(f"error: {self.name}: {error}"), CallError.TOOL_FAILED)
+                ok, text = call_with_timeout(self._run, {"arguments": arguments}, self.timeout)
         except TimedOut:
             message = f"error: {self.name} timed out after {self.timeout:g} s"
             return ToolResult(False, message, CallError.TIMED_OUT)
@@ -166,9 +163,20 @@ class Tool:
         except BaseException as error:
             # A bug in a user's tool must not end a run of thousands of episodes; the policy sees that it
             # failed, with the exception's type and no text of the host.
-            message = f"error: {self.name} failed with {type(error).__name__}"
+            message = self._finish(f"error: {self.name} failed with {type(error).__name__}")
             return ToolResult(False, message, CallError.TOOL_FAILED)
-        return ToolResult(True, self._finish(text))
+        if ok:
+            return ToolResult(True, self._finish(text))
+        return ToolResult(False, self._finish(f"error: {self.name}: {text}"), CallError.TOOL_FAILED)
+
+    def _run(self, arguments: dict[str, Any]) -> tuple[bool, str]:
+        """Call the function; what writes its result or its `ToolError` as text is user code too, and may fail."""
+        try:
+            output = self.function(**arguments)
+            # str() may return an instance of a subclass, whose methods are anybody's.
+            return True, output if type(output) is str else str.__str__(str(output))
+        except ToolError as error:
+            return False, str.__str__(str(error))
 
     def _explain(self, arguments: dict[str, Any]) -> str:
         error = next(iter(self._validator.iter_errors(arguments)))

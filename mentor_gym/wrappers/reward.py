@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import traceback
 from typing import Any, Self
 
 import gymnasium as gym
@@ -13,6 +14,8 @@ from mentor_gym.env import MentorToolEnv
 from mentor_gym.rewards import make_reward
 from mentor_gym.rewards.base import Reward
 from mentor_gym.types import Transcript
+
+_MAX_ERROR_CHARS = 500
 
 
 class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
@@ -81,9 +84,16 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         turns = len(transcript.turns) - 1
         if turns == self._base.replayed:
             return 0.0
-        if self._paid_for[0] is not transcript or self._paid_for[1] != turns:
-            return self._evaluate(Transcript(transcript.task, transcript.turns[:turns]), {}, 0.0)[0]
-        return self._paid
+        if self._paid_for[0] is transcript and self._paid_for[1] == turns:
+            return self._paid
+        # A turn at which the reward broke paid nothing: then what was earned up to the turn before counts.
+        while turns > self._base.replayed:
+            info: dict[str, Any] = {}
+            total, _ = self._evaluate(Transcript(transcript.task, transcript.turns[:turns]), info, 0.0)
+            if not info:
+                return total
+            turns -= 1
+        return 0.0
 
     def _evaluate(
         self, transcript: Transcript, info: dict[str, Any], otherwise: float
@@ -92,11 +102,12 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             terms = self.reward(transcript)
             total = float(sum(terms.values()))
             if math.isfinite(total):
-                return total, terms
+                return total, {str(name): float(value) for name, value in terms.items()}
             info["reward_error"] = f"the reward is {total}"
         except Exception as error:
             # One broken reward must not lose a run of thousands of episodes; info says that it happened.
-            info["reward_error"] = f"{type(error).__name__}: {error}"
+            # Not str(error), which is the user's code too.
+            info["reward_error"] = traceback.format_exception_only(error)[-1].strip()[:_MAX_ERROR_CHARS]
         return otherwise, {}
 
 
