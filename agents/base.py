@@ -108,7 +108,11 @@ AGENTS = {
     "random": "agents.scripted:RandomAgent",
     "tiny": "agents.llm:tiny_agent",
     "smollm2": "agents.smollm2:smollm2_agent",
+    "sb3-ppo": "agents.sb3:sb3_ppo",
+    "sb3-maskable-ppo": "agents.sb3:sb3_maskable_ppo",
 }
+# What a folder holds whose agent is not a language model: file -> "module:attribute".
+_FOLDERS = {"sb3.json": "agents.sb3:SB3Agent"}
 
 
 class AgentError(ValueError):
@@ -120,8 +124,8 @@ def load_agent(name: str, **options: Any) -> Agent:
 
     Args:
         name: A key of `AGENTS`, a name from the entry-point group `mentor_gym.agents`, `module:attribute`
-            (a class or factory, called; an instance; or a plain function from text to text), or anything else
-            for `LLMAgent`.
+            (a class or factory, called; an instance; or a plain function from text to text), a folder of
+            `SB3Agent`, or anything else for `LLMAgent`.
         **options: Passed to the class or factory, and to `LLMAgent`.
 
     Raises:
@@ -135,6 +139,9 @@ def load_agent(name: str, **options: Any) -> Agent:
         found = points[name].load()
     elif ":" in name:
         found = _import(name)
+    elif file := next((file for file in _FOLDERS if (Path(name) / file).is_file()), None):
+        found = _import(_FOLDERS[file])
+        options = {"folder": name, **options}
     elif "/" in name or Path(name).exists():
         found = _import("agents.llm:LLMAgent")
         options = {"model": name, **options}

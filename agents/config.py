@@ -8,7 +8,7 @@ import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 
@@ -16,6 +16,7 @@ from mentor_gym.data import DataError, read_yaml
 from mentor_gym.names import nearest
 
 CONFIGS = Path(__file__).parent / "configs"
+Config = TypeVar("Config")
 
 
 class ConfigError(ValueError):
@@ -32,6 +33,7 @@ class TrainConfig:
     split: str = "train"  # split that tasks are drawn from
     reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
     dense: bool = False  # pay every turn instead of at the end; the return is the same
+    max_reward_errors: float = 0.05  # share of a step's episodes in which the reward may break; more stop the run
     prompt: Literal["compact", "full"] = (
         "compact"  # "full" explains the format, for models that were not trained on it
     )
@@ -112,7 +114,7 @@ class TrainConfig:
             raise ConfigError(f"clip_high: must be more than 0, got {self.clip_high}")
         if self.dual_clip and not self.dual_clip > 1:
             raise ConfigError(f"dual_clip: must be more than 1 (or 0 for none), got {self.dual_clip}")
-        for name in ("gamma", "gae_lambda"):
+        for name in ("gamma", "gae_lambda", "max_reward_errors"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
         if self.overlong_buffer > self.overlong_length:
@@ -132,7 +134,7 @@ def _check(name: str, value: float, least: int) -> None:
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> TrainConfig:
-    """Read a configuration.
+    """Read the configuration of a language model's training.
 
     Args:
         path: A YAML file, or the name of a shipped one (`"grpo-mentor"`); None for the defaults.
@@ -144,14 +146,20 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     >>> load_config("grpo-sparse", ["steps=10", "learning_rate=1e-4"]).steps
     10
     """
+    return read_config(TrainConfig, path, overrides)
+
+
+def read_config(kind: type[Config], path: str | Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Read a configuration into any flat dataclass with a field `algorithm`; the rest as for `load_config`."""
+    fields = _field_types(kind)
     values: dict[str, Any] = {}
     origin: dict[str, str] = {}
     if path is not None:
-        source = _find(path)
+        source = _find(path, fields)
         content, lines = _read(source)
         for key, value in content.items():
             origin[key] = f"{source}, line {lines.get(str(key), 1)}"
-            values[key] = _convert(key, value, origin[key])
+            values[key] = _convert(key, value, origin[key], fields)
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals:
@@ -162,23 +170,33 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
             raise ConfigError(f"override {override!r}: not YAML: {' '.join(str(error).split())}") from None
         key = key.strip()
         origin[key] = f"override {override!r}"
-        values[key] = _convert(key, value, origin[key])
+        values[key] = _convert(key, value, origin[key], fields)
     try:
-        return TrainConfig(**values)
+        return kind(**values)
     except ConfigError as error:
         # The message begins with the key.
         where = origin.get(str(error).partition(":")[0])
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
 
 
-def _find(path: str | Path) -> Path:
+def list_shipped(algorithms: Sequence[str]) -> list[str]:
+    """Return the names of the shipped configurations of these algorithms.
+
+    >>> list_shipped(["ppo"])
+    ['ppo']
+    """
+    found = {file.stem: yaml.safe_load(file.read_text()) for file in sorted(CONFIGS.glob("*.yaml"))}
+    return [name for name, content in found.items() if content.get("algorithm") in algorithms]
+
+
+def _find(path: str | Path, fields: dict[str, Any]) -> Path:
     source = Path(path)
     if source.is_file():
         return source
     shipped = CONFIGS / f"{path}.yaml"
     if shipped.is_file():
         return shipped
-    names = sorted(file.stem for file in CONFIGS.glob("*.yaml") if file.stem != "demo")
+    names = list_shipped(typing.get_args(fields["algorithm"]))
     hint = nearest(source.stem, names)
     raise ConfigError(f"{path}: no such file, and no shipped configuration ({', '.join(names)}){hint}")
 
@@ -195,9 +213,8 @@ def _read(source: Path) -> tuple[dict[str, Any], dict[str, int]]:
     return content, lines
 
 
-def _convert(key: Any, value: Any, where: str) -> Any:
+def _convert(key: Any, value: Any, where: str, fields: dict[str, Any]) -> Any:
     """Check a value against its field's type; the only conversions are from int, and from `1e-4`, to float."""
-    fields = _field_types()
     if key not in fields:
         hint = nearest(key, fields) or f"; known keys: {', '.join(fields)}"
         raise ConfigError(f"{where}: unknown key {key!r}{hint}")
@@ -212,19 +229,26 @@ def _convert(key: Any, value: Any, where: str) -> Any:
             return value
         expected_one = f"expected one of {', '.join(choices)}"
         raise ConfigError(f"{where}: {key}: {expected_one}, got {value!r}{nearest(value, choices)}")
+    if typing.get_origin(expected) is list and isinstance(value, list):
+        (item,) = typing.get_args(expected)
+        return [_convert(key, part, where, {key: item}) for part in value]
     if expected is float and type(value) is int:
         return float(value)
     if expected is float and isinstance(value, str):
         # YAML 1.1 takes 1e-4, which has no point, for text.
         with contextlib.suppress(ValueError):
             value = float(value)
+    plain = typing.get_origin(expected) or expected
     # type(), because True is an int.
-    if type(value) is not expected:
-        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-        raise ConfigError(f"{where}: {key}: expected {names[expected]}, got {value!r}")
+    if type(value) is not plain:
+        names = {
+            int: "a whole number", float: "a number", bool: "true or false", str: "text", dict: "a mapping",
+            list: "a list",
+        }  # fmt: skip
+        raise ConfigError(f"{where}: {key}: expected {names[plain]}, got {value!r}")
     return value
 
 
-def _field_types() -> dict[str, Any]:
-    hints = typing.get_type_hints(TrainConfig)
-    return {field.name: hints[field.name] for field in dataclasses.fields(TrainConfig)}
+def _field_types(kind: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

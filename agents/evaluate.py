@@ -9,7 +9,7 @@ agent is given the same tasks for the same seed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ def evaluate(
     seed: int = 0,
     max_live: int = 64,
     keep_transcripts: int = 0,
+    where: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Play every task of a split `k` times and measure.
 
@@ -54,11 +55,13 @@ def evaluate(
         seed: Seed of the permutation, the environments and the bootstrap.
         max_live: How many episodes run at the same time.
         keep_transcripts: For how many tasks the first episode is kept as chat messages.
+        where: Play only tasks whose `meta` has these values, as for `MentorToolEnv`.
 
     Returns:
         A mapping that `json.dumps` takes:
 
-        - `agent, suite, split, prompt, max_turns, seed, tasks, k`: what was measured; `tasks` is the number.
+        - `agent, suite, split, prompt, max_turns, seed, tasks, k`: what was measured; `tasks` is the number. Also
+          `where`, where it was given.
         - `pass@1`, `pass@1_ci`: mean success and its 95 % Wilson interval over tasks.
         - `pass@k`, `pass@k_ci`: share of tasks solved in at least one of `k` episodes, and its 95 % bootstrap
           interval over tasks.
@@ -81,12 +84,14 @@ def evaluate(
     if tasks is not None and (not isinstance(tasks, int) or tasks < 1):
         raise ValueError(f"tasks must be a whole number of at least 1, or None for all, got {tasks!r}")
     env_kwargs = {"suite": suite, "split": split, "max_turns": max_turns, "prompt": prompt, "reward": None}
+    if where:
+        env_kwargs["where"] = dict(where)
     with Rollout(env_kwargs, max_live) as rollout:
         ids = rollout.task_ids
         chosen = [ids[i] for i in np.random.default_rng(seed).permutation(len(ids))[:tasks]]
         # The samples of a task stand together: a language model prefills their common prompt once.
         trajectories = rollout.run(agent, [task_id for task_id in chosen for _ in range(k)], seed)
-    settings = {
+    settings: dict[str, Any] = {
         "agent": str(getattr(agent, "name", type(agent).__name__)),
         "suite": suite,
         "split": split,
@@ -94,6 +99,8 @@ def evaluate(
         "max_turns": max_turns,
         "seed": seed,
     }
+    if where:
+        settings["where"] = dict(where)
     kept = [trajectories[i * k] for i in range(min(keep_transcripts, len(chosen)))]
     return {
         **settings,

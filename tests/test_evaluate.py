@@ -200,7 +200,8 @@ def test_calls_turns_and_invalid_calls() -> None:
 
 def test_stop_reasons_name_every_reason_and_sum_to_one() -> None:
     shares = metrics.stop_reasons(EPISODES)
-    assert shares == pytest.approx({"answer": 0.6, "no_answer": 0.0, "turn_limit": 0.2, "token_limit": 0.2})
+    ends = {"answer": 0.6, "no_answer": 0.0, "turn_limit": 0.2, "token_limit": 0.2, "env_crashed": 0.0}
+    assert shares == pytest.approx(ends)
 
 
 def test_success_by_groups_sorts_numbers_by_size_and_skips_none() -> None:

@@ -112,9 +112,11 @@ def test_every_configuration_loads(path: Path) -> None:
     assert isinstance(content, dict)
     if path.stem == "demo":  # the demo's own format, whose arms are configurations
         return
-    from agents.config import load_config
+    from agents.config import TrainConfig, read_config
+    from agents.sb3_train import SB3Config
 
-    config = load_config(path, [])
+    kind = SB3Config if content["algorithm"].startswith("sb3-") else TrainConfig
+    config = read_config(kind, path)
     for key, value in content.items():
         assert getattr(config, key) == value, key
 

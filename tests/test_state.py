@@ -318,8 +318,16 @@ def test_a_fresh_wrapper_knows_what_a_reward_that_broke_has_paid(lengths: tuple[
         rewards = [env.step(call("nothing"))[1] for _ in range(kept)]
         fresh = RewardWrapper(make("math"), BreaksAt(*lengths), dense=True)
         fresh.unwrapped.set_state(env.unwrapped.get_state())  # type: ignore[attr-defined]
-        rewards += [fresh.step(call("nothing"))[1] for _ in range(5 - kept)]
-        assert rewards == expected
+        paid = [fresh.step(call("nothing"))[1] for _ in range(5 - kept)]
+        assert rewards + paid == expected
+        # One that has paid for as many turns of another episode.
+        used = RewardWrapper(make("math"), BreaksAt(), dense=True)
+        used.reset(seed=1)
+        for _ in range(kept):
+            used.step(call("nothing"))
+        used.reward = BreaksAt(*lengths)
+        used.unwrapped.set_state(env.unwrapped.get_state())  # type: ignore[attr-defined]
+        assert [used.step(call("nothing"))[1] for _ in range(5 - kept)] == paid
 
 
 def without_clock(step: Any) -> Any:

@@ -82,8 +82,6 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         """Return what the turns before the last one earned; after `set_state` it is computed anew."""
         transcript = self._base.transcript
         turns = len(transcript.turns) - 1
-        if turns == self._base.replayed:
-            return 0.0
         if self._paid_for[0] is transcript and self._paid_for[1] == turns:
             return self._paid
         # A turn at which the reward broke paid nothing: then what was earned up to the turn before counts.
