@@ -367,8 +367,10 @@ class MentorToolEnv(gym.Env[str, str]):
         if self.render_mode == "ansi":
             return "\n".join(part(False) for part in parts)
         colour = sys.stdout.isatty()
+        # A terminal that does not show every script must not end the episode.
+        encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
         for part in parts[self._shown :]:
-            print(part(colour))
+            print(part(colour).encode(encoding, "replace").decode(encoding))
         self._shown = len(parts)
         return None
 

@@ -1,8 +1,8 @@
 """A wall-clock limit for a Python function.
 
 It interrupts Python code and system calls that signals interrupt, such as `time.sleep`. It cannot interrupt a
-computation inside C code (`sum(range(10**12))`, a regular expression): for tools that may do that, run the environments in
-worker processes, which are killed and restarted (`mentor_gym.vector`).
+computation inside C code (`sum(range(10**12))`, a regular expression): for tools that may do that, run the
+environments in worker processes, which are killed and restarted (`mentor_gym.vector`).
 """
 
 from __future__ import annotations
