@@ -86,5 +86,5 @@ def test_files_of_the_tree_exist() -> None:
         first = line.split()[0]
         if not line.startswith(" ") and first in folders:
             folder = ROOT / first
-        for name in re.findall(r"[a-z_]+\.py", line):
+        for name in re.findall(r"[a-z0-9_]+\.py", line):
             assert (folder / name).is_file(), f"{folder.name}/{name}"
