@@ -127,7 +127,12 @@ def unpack_rng(text: str) -> np.random.Generator:
         if state["bit_generator"] == "SFC64":
             # NumPy reads four of them, without looking how many there are.
             state["state"]["state"] = np.array(state["state"]["state"], np.uint64).reshape(4)
+        # With an even increment a generator repeats itself at once, and drawing from it may never return.
+        if "inc" in state["state"] and state["state"]["inc"] % 2 != 1:
+            raise ValueError("an even increment")
         bits.state = state
+        if json.loads(json.dumps(bits.state, default=np.ndarray.tolist)) != json.loads(text):
+            raise ValueError("it was not taken as it is")
     except (ValueError, LookupError, TypeError, OverflowError, RecursionError) as error:
         raise StateError(f"the generator's state cannot be read: {type(error).__name__}") from None
     return np.random.Generator(bits)

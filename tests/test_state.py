@@ -784,3 +784,15 @@ def test_states_are_small_and_make_env_takes_them() -> None:
     fresh = mentor_gym.make_env("mentor", suite="math")
     fresh.unwrapped.set_state(state)  # type: ignore[attr-defined]
     assert fresh.step(answer("no"))[2]
+
+
+@pytest.mark.parametrize(
+    "change", [{"inc": 0.5}, {"inc": 2}, {"inc": -1}, {"state": 0.5}, {"state": 2**128}, {"inc": "1"}]
+)
+def test_a_generator_that_would_never_return_is_refused(change: dict[str, Any]) -> None:
+    # Found by fuzzing: NumPy takes 0.5 for 0, and draws from such a generator for ever.
+    state = json.loads(pack_rng(np.random.default_rng(0)))
+    assert unpack_rng(json.dumps(state)).random() == np.random.default_rng(0).random()
+    state["state"] |= change
+    with pytest.raises(StateError, match="generator"):
+        unpack_rng(json.dumps(state))
