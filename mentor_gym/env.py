@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 
 import gymnasium as gym
 
-from mentor_gym.grading import grade
+from mentor_gym.grading import STATE_GRADERS, grade
 from mentor_gym.names import nearest
 from mentor_gym.protocol import (
     MAX_ACTION_CHARS,
@@ -390,6 +390,7 @@ class MentorToolEnv(gym.Env[str, str]):
                 "prompt": self.prompt,
                 "tasks": digest(self._tasks.ids),
                 "tools": digest(tools),
+                "versions": dict(self._suite.box.versions),
             }
         return self._signature
 
@@ -475,8 +476,7 @@ class MentorToolEnv(gym.Env[str, str]):
             observation = ""
             transcript.stop_reason = StopReason.ANSWER
             transcript.answer = action.answer
-            task = transcript.task
-            transcript.is_success = grade(action.answer, task.answer, task.grader)
+            transcript.is_success = self._judge(action.answer, transcript.task)
         elif action.error:
             observation = render_error(action.error)
         else:
@@ -486,6 +486,19 @@ class MentorToolEnv(gym.Env[str, str]):
         if transcript.stop_reason is None and len(transcript.turns) >= self.max_turns:
             transcript.stop_reason = StopReason.TURN_LIMIT
         return observation, calls
+
+    def _judge(self, answer: str, task: Task) -> bool:
+        final_state = None
+        if task.grader["kind"] in STATE_GRADERS:
+            try:
+                final_state = self._box.final_state()
+            except Exception as error:
+                # A bug in a user's box, met in a state that only a policy would bring about: no success, and
+                # nothing raises out of step.
+                what = f"{type(error).__name__}: {error}"
+                gym.logger.warn(f"task {task.id}: final_state() of the tools failed: {what}")
+                return False
+        return grade(answer, task.answer, task.grader, final_state)
 
     def _execute(self, calls: tuple[ToolCall, ...]) -> tuple[ToolResult, ...]:
         results = []

@@ -1,10 +1,12 @@
-"""Answer checkers: whether a final answer is correct. The only judge of success, apart from every reward.
+"""Answer checkers: whether an episode succeeded. The only judge of success, apart from every reward.
 
 A task's `grader` names a kind and its options:
 
 - `{"kind": "number"}`: equal as numbers; see `grade_number`.
 - `{"kind": "text", "aliases": [...]}`: equal after normalising case, punctuation and articles.
 - `{"kind": "set", "separator": ","}`: the same items in any order, each compared as text.
+- `{"kind": "state", "expected": …}`: what the tools' `ToolBox.final_state()` returns equals `expected`, whatever
+  the answer says: for tasks that ask for a change.
 
 A checker is total: whatever the answer, it returns True or False.
 """
@@ -81,16 +83,23 @@ def normalise_text(text: str) -> str:
     return " ".join(word for word in words if word not in ("a", "an", "the"))
 
 
-def _number(answer: str, gold: str, options: dict[str, Any]) -> bool:
+class _Right:
+    """Stands for whatever final state is the right one."""
+
+
+RIGHT_STATE = _Right()
+
+
+def _number(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
     return grade_number(answer, gold)
 
 
-def _text(answer: str, gold: str, options: dict[str, Any]) -> bool:
+def _text(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
     given = normalise_text(answer)
     return given != "" and given in {normalise_text(item) for item in (gold, *options.get("aliases", ()))}
 
 
-def _set(answer: str, gold: str, options: dict[str, Any]) -> bool:
+def _set(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
     separator = options.get("separator", ",")
     given, wanted = (
         sorted(filter(None, (normalise_text(item) for item in text.split(separator)))) for text in (answer, gold)
@@ -98,11 +107,18 @@ def _set(answer: str, gold: str, options: dict[str, Any]) -> bool:
     return bool(given) and given == wanted
 
 
-GRADERS: dict[str, Callable[[str, str, dict[str, Any]], bool]] = {
+def _state(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
+    return answer.strip() != "" and (final_state is RIGHT_STATE or bool(final_state == options["expected"]))
+
+
+GRADERS: dict[str, Callable[[str, str, dict[str, Any], Any], bool]] = {
     "number": _number,
     "text": _text,
     "set": _set,
+    "state": _state,
 }
+# Those that judge what the tools ended with.
+STATE_GRADERS = frozenset({"state"})
 
 
 def grader_problem(grader: dict[str, Any]) -> str | None:
@@ -110,12 +126,12 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
 
     >>> grader_problem({"kind": "number"})
     >>> grader_problem({"kind": "txt"})
-    'field "grader.kind": expected one of number, text, set, got \'txt\''
+    'field "grader.kind": expected one of number, text, set, state, got \'txt\''
     """
     kind = grader.get("kind")
     if not isinstance(kind, str) or kind not in GRADERS:
         return f'field "grader.kind": expected one of {", ".join(GRADERS)}, got {kind!r}'
-    known = {"number": (), "text": ("aliases",), "set": ("separator",)}.get(kind)
+    known = {"number": (), "text": ("aliases",), "set": ("separator",), "state": ("expected",)}.get(kind)
     for option, value in grader.items():
         if option == "kind":
             continue
@@ -126,13 +142,24 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
             return f'field "grader.aliases": expected a list of texts, got {value!r}'
         if option == "separator" and not (isinstance(value, str) and value):
             return f'field "grader.separator": expected a text that is not empty, got {value!r}'
+    if kind == "state" and "expected" not in grader:
+        return 'field "grader.expected" is missing: the final state of the tools that is a success'
     return None
 
 
-def grade(answer: str, gold: str, grader: dict[str, Any]) -> bool:
-    """Judge an answer by the task's grader.
+def grade(answer: str, gold: str, grader: dict[str, Any], final_state: Any = RIGHT_STATE) -> bool:
+    """Judge the end of an episode by the task's grader.
+
+    Args:
+        answer: The answer that was given.
+        gold: The task's answer.
+        grader: The task's grader.
+        final_state: What the tools' `final_state` returned. Left out, it counts as right, and the answer alone is
+            judged: for checks of rows, where nothing was played.
 
     >>> grade("Paris.", "paris", {"kind": "text"})
     True
+    >>> grade("done", "done", {"kind": "state", "expected": {"sold": 2}}, {"sold": 1})
+    False
     """
-    return GRADERS[grader["kind"]](answer, gold, grader)
+    return GRADERS[grader["kind"]](answer, gold, grader, final_state)

@@ -514,6 +514,43 @@ class SnapshotsText(Pile):
         return "\n".join(self.items)
 
 
+class TellsAsSet(Pile):
+    def final_state(self) -> Any:
+        return set(self.items)
+
+
+class TellsOnce(Pile):
+    def final_state(self) -> Any:
+        found, self.items = self.items, []
+        return found
+
+
+class TellsItsPast(Pile):
+    asked = 0
+
+    def final_state(self) -> Any:
+        return [type(self).asked]
+
+    def pop(self) -> str:
+        """Take the last item away."""
+        type(self).asked += 1
+        return super().pop()
+
+
+class ForgetsItsTale(Pile):
+    def open(self, state: dict[str, Any] | None) -> None:
+        super().open(state)
+        self.pushed = 0
+
+    def push(self, item: str) -> str:
+        """Put one item on the pile."""
+        self.pushed += 1
+        return super().push(item)
+
+    def final_state(self) -> Any:
+        return self.pushed
+
+
 class OpensWithState(Pile):
     def open(self, state: dict[str, Any] | None) -> None:
         assert state is not None
@@ -528,6 +565,10 @@ BOXES: dict[str, tuple[Any, str, str]] = {
     "restores nothing": (RestoresNothing, "snapshot-restores", "after open and restore"),
     "a snapshot empties it": (SnapshotsEmpty, "snapshot-restores", "after a snapshot() in between"),
     "a snapshot of text": (SnapshotsText, "snapshot-restores", "str"),
+    "a final state that is a set": (TellsAsSet, "final-state", "got set"),
+    "a final state told once": (TellsOnce, "final-state", "when asked again"),
+    "a final state with its past": (TellsItsPast, "final-state", "after the same calls"),
+    "a final state not in the snapshot": (ForgetsItsTale, "final-state", "after open and restore"),
 }
 
 # Agents

@@ -11,6 +11,7 @@ import pytest
 
 from mentor_gym.cli import main
 from mentor_gym.pytest_plugin import _KINDS
+from mentor_gym.suites import SUITES
 from mentor_gym.testing import KINDS, ConformanceError, check_reward, examine, examine_shipped, guess_kind
 from mentor_gym.testing.base import CheckList, Examination, NotApplicable, Outcome, Report, fail, run_checks
 
@@ -121,7 +122,7 @@ def test_everything_shipped_is_on_the_list() -> None:
     shipped = [(examination.kind, examination.target) for examination in examine_shipped()]
     for wanted in [("env", "MentorTool-Facts-v0"), ("suite", "math"), ("reward", "strict"), ("agent", "tiny")]:
         assert wanted in shipped
-    assert sum(kind == "tool" for kind, _ in shipped) == 2
+    assert sum(kind == "tool" for kind, _ in shipped) == len(SUITES)
     assert {kind for kind, _ in shipped} == set(KINDS)
     assert [examination.target for examination in examine_shipped("reward")][:2] == ["sparse", "mentor"]
 

@@ -476,7 +476,7 @@ def test_lenient_graders_are_noticed(
     suite = make_suite({"train": [math_row("a", answer=answer, grader={"kind": kind}, teacher=[])]}, tmp_path)
     assert check_suite(suite).failed == []
 
-    def grade_leniently(answer: str, gold: str, options: dict[str, Any]) -> bool:
+    def grade_leniently(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
         try:
             return bool(lenient(answer, gold, options))
         except ValueError:

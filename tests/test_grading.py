@@ -141,6 +141,8 @@ def test_parse_number_counts_decimals() -> None:
         ({"kind": "text", "aliases": [1]}, "list of texts"),
         ({"kind": "set", "separator": ""}, "not empty"),
         ({"kind": "set", "separator": 3}, "not empty"),
+        ({"kind": "state"}, "grader.expected"),
+        ({"kind": "state", "expected": {}, "aliases": []}, "a state grader has kind, expected"),
     ],
 )
 def test_broken_graders_are_named(grader: dict[str, Any], words: str) -> None:
@@ -148,5 +150,29 @@ def test_broken_graders_are_named(grader: dict[str, Any], words: str) -> None:
 
 
 def test_every_grader_is_covered_here() -> None:
-    assert {grader["kind"] for grader in (NUMBER, TEXT, SET)} == set(GRADERS)
-    assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET))
+    state = {"kind": "state", "expected": None}
+    assert {grader["kind"] for grader in (NUMBER, TEXT, SET, state)} == set(GRADERS)
+    assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET, state))
+
+
+@pytest.mark.parametrize(
+    ("answer", "final_state", "expected"),
+    [
+        ("done", {"sold": [["tea", 2]]}, True),
+        ("I could not", {"sold": [["tea", 2]]}, True),
+        ("done", {"sold": [["tea", 2.0]]}, True),
+        ("done", {"sold": [["tea", 3]]}, False),
+        ("done", {"sold": [["tea", 2]], "gone": []}, False),
+        ("done", None, False),
+        (" ", {"sold": [["tea", 2]]}, False),
+    ],
+)
+def test_states_are_compared_whole_and_need_an_answer(answer: str, final_state: Any, expected: bool) -> None:
+    grader = {"kind": "state", "expected": {"sold": [["tea", 2]]}}
+    assert grade(answer, "done", grader, final_state) is expected
+
+
+def test_other_graders_do_not_look_at_the_state() -> None:
+    for grader, gold in ((NUMBER, "4"), (TEXT, "Oslo"), (SET, "a, b")):
+        assert grade(gold, gold, grader, {"any": 1})
+        assert not grade("5", gold, grader, {"any": 1})

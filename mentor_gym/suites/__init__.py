@@ -15,6 +15,10 @@ from mentor_gym.suites.base import Suite, load_yaml_suite
 SUITES = {
     "math": "mentor_gym.suites.math",
     "facts": "mentor_gym.suites.facts",
+    "elements": "mentor_gym.suites.elements",
+    "shop": "mentor_gym.suites.shop",
+    "wiki": "mentor_gym.suites.wiki",
+    "code": "mentor_gym.suites.code",
 }
 
 

@@ -120,6 +120,10 @@ class Suite:
         """Return a box for one environment: its own when it has state, else the shared one."""
         return self.make_box() if self.box.has_state else self.box
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Suite:
+        # What it holds is only read: clones of an environment share it.
+        return self
+
     def tasks(self, split: str) -> TaskSet:
         """Return the tasks of a split, loading them on first use.
 

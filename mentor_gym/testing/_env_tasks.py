@@ -13,6 +13,7 @@ import gymnasium as gym
 import msgspec
 
 from mentor_gym.env import MentorToolEnv
+from mentor_gym.grading import STATE_GRADERS
 from mentor_gym.protocol import render_call
 from mentor_gym.suites.base import TaskSet
 from mentor_gym.testing._audit import listening
@@ -196,6 +197,9 @@ def check_answer_hidden(subject: EnvSubject) -> None:
         changed = msgspec.structs.replace(
             task, answer=_SECRET, teacher=[final], meta={"note": _SECRET}, grader={"kind": "text"}
         )
+        if task.grader["kind"] in STATE_GRADERS:
+            # Any answer would be right after the teacher's calls: let none be.
+            task = msgspec.structs.replace(task, grader={"kind": "state", "expected": "not reached"})
         plain, other = (_play_task(subject, item, actions) for item in (task, changed))
         found = difference(plain, other)
         if found:

@@ -15,7 +15,7 @@ import msgspec
 
 from mentor_gym.data import REBUILD_SEED, DataError
 from mentor_gym.env import MentorToolEnv
-from mentor_gym.grading import grade, parse_number
+from mentor_gym.grading import STATE_GRADERS, grade, parse_number
 from mentor_gym.protocol import render_message, to_json
 from mentor_gym.suites import Suite, load_suite
 from mentor_gym.testing._randomness import watched_generators
@@ -249,6 +249,11 @@ def check_answers(subject: SuiteSubject) -> None:
                 fail(
                     f"the answer {task.answer!r} of task {task.id!r} to be right", "it is wrong", "correct either"
                 )
+            if task.grader["kind"] in STATE_GRADERS:
+                if grade(task.answer, task.answer, task.grader, "no such state 5f3a9c"):
+                    wanted = f"task {task.id!r} to fail with the tools in another state"
+                    fail(wanted, f"{task.grader} accepts it", "make the grader stricter")
+                continue
             for wrong in _wrong_answers(task):
                 if grade(wrong, task.answer, task.grader):
                     fail(

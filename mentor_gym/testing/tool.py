@@ -549,6 +549,41 @@ def snapshot_restores(subject: ToolSubject) -> None:
         _compare(after, expected, [_attempt(*call) for call in rest][-len(after) :], "after open and restore")
 
 
+@CHECKS.add("final-state", needs=("snapshot-restores",))
+def final_state(subject: ToolSubject) -> None:
+    """`final_state` returns plain JSON values, changes nothing, and depends on the state alone."""
+    _need_state(subject)
+    before, after = subject.sequence(4), subject.sequence(5)
+    expected = _run(subject, [*before, *after])[len(before) :]
+    wanted = _final_state(subject)
+    _run(subject, before)
+    midway = _final_state(subject)
+    if _final_state(subject) != midway:
+        fail("the same final_state() when asked again", "another", "only read in final_state()")
+    _compare(after, expected, [_attempt(*call) for call in after], "after a final_state() in between")
+    if _final_state(subject) != wanted:
+        fail("the same final_state() after the same calls", "another", "let nothing but the state show in it")
+    snapshot = subject.box.snapshot()
+    subject.fresh()
+    subject.box.restore(snapshot)
+    if _final_state(subject) != wanted:
+        fail("the same final_state() after open and restore", "another", "put what it tells into the snapshot")
+
+
+def _final_state(subject: ToolSubject) -> str:
+    found = subject.box.final_state()
+    try:
+        text = json.dumps(found, sort_keys=True, allow_nan=False)
+        if json.loads(text) == found:
+            return text
+    except (TypeError, ValueError):
+        pass
+    got = type(found).__name__
+    fail(
+        "final_state() of lists, texts, numbers, true, false, null, and objects with texts as keys", got, "convert"
+    )
+
+
 def examine_tool(
     target: Any,
     *,

@@ -12,7 +12,7 @@ import inspect
 import re
 import types as python_types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jsonschema_rs
@@ -235,7 +235,7 @@ def _check_timeout(timeout: Any, where: str) -> None:
 
 
 class ToolBox:
-    """The tools of a suite, by name. Boxes with state override the four life-cycle methods.
+    """The tools of a suite, by name. Boxes with state override the life-cycle methods.
 
     An environment calls `open` at every reset and `close` at every end, truncation and errors included; to take up
     a saved episode, `open` with the task's state and then `restore`.
@@ -272,6 +272,11 @@ class ToolBox:
         """Whether calls can change what later calls return; a box without state serves any number of episodes."""
         return type(self).open is not ToolBox.open
 
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of libraries and data that results depend on; a saved state is taken up only with the same."""
+        return {}
+
     def open(self, state: dict[str, Any] | None) -> None:
         """Set the state behind the tools to a task's initial state."""
 
@@ -281,6 +286,14 @@ class ToolBox:
 
     def restore(self, snapshot: bytes) -> None:
         """Set the state to what `snapshot` returned."""
+
+    def final_state(self) -> Any:
+        """Return what a `state` grader compares with its `expected`: plain JSON values, None without state.
+
+        Called at most once an episode, between its answer and `close`. What counts for success, and nothing else:
+        ways that end alike must give the same value.
+        """
+        return None
 
     def close(self) -> None:
         """Release everything that `open` took. May be called twice."""

@@ -20,7 +20,8 @@ import threading
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -210,7 +211,7 @@ class Corpus:
         """Return the document of an id; None when there is none."""
         return self._by_id.get(document_id)
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """SHA-256 of ids, titles and texts in their order."""
         content = msgspec.json.encode(self.documents)
@@ -407,12 +408,29 @@ def search_box(
     properties = {**properties, "top_n": {**properties["top_n"], "minimum": 1, "maximum": MAX_RESULTS}}
     # Ten lines of bounded length: nothing to cut.
     parameters = {**searching.parameters, "properties": properties}
-    return ToolBox(
+    return _SearchBox(
         [
             Tool(search, searching.name, searching.description, parameters, max_output_chars=10_000),
             Tool(open_document, opening.name, opening.description, opening.parameters, max_output_chars=max_chars),
-        ]
+        ],
+        source,
+        engine,
     )
+
+
+class _SearchBox(ToolBox):
+    """The tools over a corpus."""
+
+    def __init__(self, tools: Iterable[Tool], source: Callable[[], Corpus], engine: str) -> None:
+        super().__init__(tools)
+        self._source = source
+        self._engine = engine
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """The documents, and what ranks them; releases of FTS5 rank alike."""
+        engine = "fts5" if self._engine == "fts5" else f"tantivy {version('tantivy')}"
+        return {"corpus": self._source().digest, "engine": engine}
 
 
 def _check_engine(engine: str) -> None:

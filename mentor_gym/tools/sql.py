@@ -176,6 +176,11 @@ class SqlBox(ToolBox):
         self._touched: set[str] = set()
         super().__init__(_bounded(Tool.from_function(item)) for item in (self.schema, self.query, self.execute))
 
+    @property
+    def versions(self) -> dict[str, str]:
+        """The release of SQLite: another one may sort ties and write floats in its own way."""
+        return {"sqlite": sqlite3.sqlite_version}
+
     def schema(self) -> str:
         """Tables of the database with their columns. An arrow shows the column that a column refers to."""
         return self._database().schema
