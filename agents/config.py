@@ -14,6 +14,7 @@ import yaml
 
 from mentor_gym.data import DataError, read_yaml
 from mentor_gym.names import nearest
+from mentor_gym.suites import Suite, load_suite
 
 CONFIGS = Path(__file__).parent / "configs"
 Config = TypeVar("Config")
@@ -31,6 +32,7 @@ class TrainConfig:
     model: str = "tiny"  # "tiny", "smollm2", a model folder, or a Hugging Face id
     suite: str = "math"  # suite's name, or the path of a suite.yaml
     split: str = "train"  # split that tasks are drawn from
+    train_on_evaluation_data: bool = False  # allow a suite of a public benchmark, whose figures then mean nothing
     reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
     dense: bool = False  # pay every turn instead of at the end; the return is the same
     max_reward_errors: float = 0.05  # share of a step's episodes in which the reward may break; more stop the run
@@ -177,6 +179,26 @@ def read_config(kind: type[Config], path: str | Path | None = None, overrides: S
         # The message begins with the key.
         where = origin.get(str(error).partition(":")[0])
         raise ConfigError(f"{where}: {error}" if where else str(error)) from None
+
+
+def load_training_suite(name: str, allowed: bool) -> Suite:
+    """Load the suite of a training run.
+
+    Args:
+        name: Its name or file.
+        allowed: The configuration's `train_on_evaluation_data`.
+
+    Raises:
+        ConfigError: Its tasks are for evaluation only, and training on them is not allowed.
+        ValueError: No suite of that name.
+    """
+    suite = load_suite(name)
+    if suite.evaluation_only and not allowed:
+        raise ConfigError(
+            f"suite: {name!r} is a benchmark, for evaluation only: figures of a model that was trained on it tell "
+            "nothing; train_on_evaluation_data=true does it all the same"
+        )
+    return suite
 
 
 def list_shipped(algorithms: Sequence[str]) -> list[str]:

@@ -34,11 +34,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecCheckNan, VecEnv
 
 import mentor_gym  # noqa: F401  (registers the environment ids)
 from agents import checkpoint
-from agents.config import ConfigError
+from agents.config import ConfigError, load_training_suite
 from agents.evaluate import evaluate
 from agents.log import Interrupted, Log, StopSignals
 from agents.sb3 import MODEL, MenuPolicy, SB3Agent, policy_class, save_description
-from mentor_gym.suites import load_suite
 from mentor_gym.wrappers.menu import Menu, MenuWrapper
 
 # Settings that do not change what the steps so far would have been.
@@ -52,6 +51,7 @@ class SB3Config:
     algorithm: Literal["sb3-ppo", "sb3-maskable-ppo"] = "sb3-ppo"  # the learner
     suite: str = "math"  # suite's name, or the path of a suite.yaml
     split: str = "train"  # split that tasks are drawn from
+    train_on_evaluation_data: bool = False  # allow a suite of a public benchmark, whose figures then mean nothing
     where: dict[str, Any] = field(default_factory=dict)  # only tasks whose meta has these values
     reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
     dense: bool = False  # pay every turn instead of at the end; the return is the same
@@ -163,8 +163,9 @@ def train(config: SB3Config, resume: bool = False, progress: bool = True) -> Pat
     """
     torch.set_num_threads(config.threads)
     make_model, _ = policy_class(config.algorithm)
+    suite = load_training_suite(config.suite, config.train_on_evaluation_data)
     if config.eval_every:
-        load_suite(config.suite).tasks(config.eval_split).where(config.where)
+        suite.tasks(config.eval_split).where(config.where)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

@@ -23,7 +23,7 @@ import torch
 import yaml
 
 from agents import checkpoint
-from agents.config import ConfigError, TrainConfig, load_config
+from agents.config import ConfigError, TrainConfig, load_config, load_training_suite
 from agents.evaluate import evaluate
 from agents.learners import Learner, make_learner
 from agents.llm import LLMAgent
@@ -68,6 +68,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         ValueError: A name in the configuration names nothing.
     """
     torch.set_num_threads(config.threads)
+    load_training_suite(config.suite, config.train_on_evaluation_data)
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     with contextlib.ExitStack() as stack:

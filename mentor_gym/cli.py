@@ -26,12 +26,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mentor_gym import data as data_files
 from mentor_gym import play as play_module
+from mentor_gym.cli_data import data_app
+from mentor_gym.console import complain, one_line
 from mentor_gym.env import PROMPT_STYLES, MentorToolEnv
-from mentor_gym.grading import grade
 from mentor_gym.names import nearest
-from mentor_gym.protocol import render_message
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.rewards import PRESETS, make_reward
 from mentor_gym.suites import SUITES, load_suite
@@ -40,27 +39,26 @@ if TYPE_CHECKING:
     from agents.base import Agent
     from agents.trajectory import Trajectory
 
-# Modules that come with `pip install 'mentor-gym[train]'`.
-EXTRA_MODULES = (
-    "torch",
-    "transformers",
-    "tokenizers",
-    "safetensors",
-    "peft",
-    "stable_baselines3",
-    "tensorboard",
-    "matplotlib",
-)
+# Modules that come with an extra: `pip install 'mentor-gym[train]'`.
+EXTRA_MODULES = {
+    "torch": "train",
+    "transformers": "train",
+    "tokenizers": "train",
+    "safetensors": "train",
+    "peft": "train",
+    "stable_baselines3": "train",
+    "tensorboard": "train",
+    "matplotlib": "train",
+    "tantivy": "search",
+}
 # What `mentor-gym train --agent` trains.
 SB3_AGENTS = ("sb3-ppo", "sb3-maskable-ppo")
-MAX_PROBLEMS_SHOWN = 10
 
 app = typer.Typer(
     help="Gymnasium environments, teacher-guided rewards and learners for small models that use tools.",
     rich_markup_mode="markdown",
     add_completion=False,
 )
-data_app = typer.Typer(help="Rebuild the shipped task rows, verify them, validate your own suite.")
 app.add_typer(data_app, name="data")
 
 SuiteOption = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a suite.yaml.")]
@@ -109,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except (_Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        _complain(f"interrupted: {error}" if isinstance(error, _Interrupted) else "interrupted")
+        complain(f"interrupted: {error}" if isinstance(error, _Interrupted) else "interrupted")
         return error.exit_code if isinstance(error, _Interrupted) else 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): Python must not complain again when it flushes at exit.
@@ -119,41 +117,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
         message = _explain(error)
         if message is None or os.environ.get("MENTOR_GYM_DEBUG"):
             raise
-        _complain(f"error: {message}")
+        complain(f"error: {message}")
         return 2
-
-
-def _complain(message: str) -> None:
-    Console(stderr=True, highlight=False).print(Text(message, style="red"), soft_wrap=True)
 
 
 def _explain(error: Exception) -> str | None:
     """Return one line for an error that the user can mend; None for a bug of ours."""
     missing = _missing_extra(error)
     if missing:
-        return f"this needs {missing}, which is not installed: pip install 'mentor-gym[train]'"
+        return f"this needs {missing}, which is not installed: pip install 'mentor-gym[{EXTRA_MODULES[missing]}]'"
     # typer brings click under a name that changed between its releases, so its errors are known by their method.
     if hasattr(error, "format_message"):
         path = getattr(getattr(error, "ctx", None), "command_path", "mentor-gym")
-        return f"{_one_line(error.format_message()).rstrip('.')} (see {path} --help)"
+        return f"{one_line(error.format_message()).rstrip('.')} (see {path} --help)"
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     # FloatingPointError: a training run that diverged.
     if isinstance(error, (ValueError, OSError, FloatingPointError)):
-        return _one_line(str(error)) or type(error).__name__
+        return one_line(str(error)) or type(error).__name__
     return None
 
 
 def _missing_extra(error: BaseException | None) -> str | None:
     while error is not None:
         if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in EXTRA_MODULES:
-            return error.name
+            return (error.name or "").partition(".")[0]
         error = error.__cause__ or error.__context__
     return None
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 @contextmanager
@@ -526,113 +516,6 @@ def demo(
     with _resumable("run the same command again, finished runs are kept"):
         report = run_demo(out, quick)
     print(f"report: {report}")
-
-
-@data_app.command()
-def rebuild(
-    seed: Annotated[int, typer.Option(help="The same seed gives the same bytes.")] = data_files.REBUILD_SEED,
-    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("envs_data"),
-    suite: Annotated[list[str] | None, typer.Option(help="Only this suite; may be repeated.")] = None,
-) -> None:
-    """Generate the rows of the shipped suites anew, and their manifest.
-
-    Examples:
-    - `mentor-gym data rebuild --out my_data --seed 7`
-    """
-    chosen = [load_suite(name) for name in suite or SUITES]
-    _refuse_partial(out, [item.name for item in chosen])
-    manifest = data_files.rebuild(chosen, out, seed)
-    for name, entry in manifest["files"].items():
-        print(f"{out / name}: {entry['rows']} rows, sha256 {entry['sha256'][:12]}")
-
-
-def _refuse_partial(folder: Path, suites: Sequence[str]) -> None:
-    """Refuse to replace a manifest by one that no longer lists files of other suites."""
-    path = folder / "manifest.json"
-    if not path.is_file():
-        return
-    listed = {name.partition("/")[0] for name in json.loads(path.read_text())["files"]}
-    lost = sorted(listed - set(suites))
-    if lost:
-        raise ValueError(f"{path} also lists {', '.join(lost)}; rebuild all suites, or use another --out")
-
-
-@data_app.command()
-def verify(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder with a manifest.json; the shipped data by default.")
-    ] = None,
-) -> None:
-    """Compare data files with the hashes of their manifest.
-
-    Examples:
-    - `mentor-gym data verify`
-    """
-    if folder is not None and not folder.is_dir():
-        raise ValueError(f"{folder}: no such folder")
-    problems = data_files.verify(folder)
-    for problem in problems:
-        _complain(problem)
-    if problems:
-        raise typer.Exit(1)
-    print(f"{folder or data_files.data_path()}: all files match the manifest")
-
-
-@data_app.command()
-def validate(suite: Annotated[str, typer.Argument(help="Path of a suite.yaml, or a suite's name.")]) -> None:
-    """Check a suite: every row is well formed, its answer passes its grader, its teacher trace succeeds.
-
-    Examples:
-    - `mentor-gym data validate tests/custom_suite/suite.yaml`
-    """
-    chosen = load_suite(suite)
-    failed = False
-    for split in chosen.splits:
-        problems = validate_split(suite, split)
-        for problem in problems[:MAX_PROBLEMS_SHOWN]:
-            _complain(problem)
-        if len(problems) > MAX_PROBLEMS_SHOWN:
-            _complain(f"… and {len(problems) - MAX_PROBLEMS_SHOWN} more")
-        failed = failed or bool(problems)
-        rows = len(chosen.tasks(split))
-        print(f"{chosen.name}/{split}: {rows} rows, {len({p.partition(':')[0] for p in problems})} with problems")
-    if failed:
-        raise typer.Exit(1)
-
-
-def validate_split(suite: str, split: str) -> list[str]:
-    """Play every teacher trace of a split with the real tools; returns one line per problem.
-
-    >>> validate_split("math", "valid")
-    []
-    """
-    problems = []
-    tasks = load_suite(suite).tasks(split)
-    traces = [
-        [render_message(message) for message in tasks[position].teacher if message["role"] == "assistant"]
-        for position in range(len(tasks))
-    ]
-    env = MentorToolEnv(suite=suite, split=split, max_turns=max(1, *map(len, traces)))
-    for position, trace in enumerate(traces):
-        task = tasks[position]
-        if not grade(task.answer, task.answer, task.grader):
-            problems.append(f"{task.id}: the answer {task.answer!r} does not pass its own grader {task.grader}")
-        if not trace:
-            continue
-        env.reset(options={"task_id": task.id})
-        transcript = env.transcript
-        assert transcript is not None  # reset() made it
-        for text in trace:
-            if transcript.stop_reason is None:
-                env.step(text)
-        for call, result in transcript.calls():
-            if not result.ok:
-                problems.append(f"{task.id}: the teacher's call of {call.name} fails: {_one_line(result.output)}")
-        if not transcript.is_success:
-            ended = transcript.stop_reason or "without an answer"
-            problems.append(f"{task.id}: the teacher's trace does not succeed (ends: {ended})")
-    env.close()
-    return problems
 
 
 if __name__ == "__main__":

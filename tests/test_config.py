@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
+from agents import config as config_module
 from agents.config import CONFIGS, ConfigError, TrainConfig, list_shipped, load_config
 from mentor_gym.rewards import make_reward
+from mentor_gym.suites import math as math_suite
 
 SHIPPED = list_shipped(["sft", "grpo", "ppo"])
 
@@ -142,3 +145,19 @@ def test_a_missing_file_names_the_nearest_shipped_one(tmp_path):
         load_config("grpo-mentr")
     with pytest.raises(ConfigError, match="no such file"):
         load_config(tmp_path / "none.yaml")
+
+
+def test_training_on_a_benchmark_needs_an_explicit_flag(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from agents import train as train_module
+
+    # Built anew: the shipped suite is shared by the process.
+    suite = math_suite.build()
+    assert not suite.evaluation_only
+    suite.evaluation_only = True
+    monkeypatch.setattr(config_module, "load_suite", lambda name: suite)
+    output = tmp_path / "run"
+    settings = TrainConfig(output=str(output))
+    with pytest.raises(ConfigError, match=r"suite: 'math' is a benchmark.*train_on_evaluation_data=true"):
+        train_module.train(settings)
+    assert not output.exists()
+    assert config_module.load_training_suite("math", allowed=True) is suite

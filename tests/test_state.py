@@ -28,7 +28,7 @@ from mentor_gym.types import StopReason, Transcript
 
 HERE = Path(__file__).parent
 TILL = str(HERE / "till_suite" / "suite.yaml")
-SUITES = ["math", "facts", TILL]
+SUITES = {"math": "math", "facts": "facts", "till": TILL, "shop": "shop", "code": "code"}
 HEADER = len(MAGIC) + 2 + 32
 
 
@@ -87,7 +87,7 @@ def future(env: gym.Env[Any, Any], turns: list[Any]) -> list[Any]:
 
 
 @pytest.mark.parametrize("turns", [teacher_turns, strange_turns])
-@pytest.mark.parametrize("suite", SUITES, ids=["math", "facts", "till"])
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES.keys())
 def test_every_moment_of_an_episode_comes_back(suite: str, turns: Callable[[MentorToolEnv], list[Any]]) -> None:
     for seed in range(3):
         found = moments(suite, turns, seed)
@@ -140,7 +140,7 @@ def test_the_transcript_comes_back_equal_and_the_task_is_the_suite_s_own() -> No
     assert other._box.scanned == env._box.scanned != []  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=["math", "facts", "till"])
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES.keys())
 def test_before_the_first_reset(suite: str) -> None:
     env, other = make(suite), make(suite)
     other.reset(seed=5)
@@ -152,7 +152,7 @@ def test_before_the_first_reset(suite: str) -> None:
     assert future(other, []) == future(env, [])
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=["math", "facts", "till"])
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES.keys())
 def test_after_close(suite: str) -> None:
     env, other = make(suite), make(suite)
     env.reset(seed=5)
@@ -234,7 +234,7 @@ def continue_all(states: list[tuple[str, str, list[Any]]]) -> str:
 def test_another_process_with_another_hash_seed_goes_on_in_the_same_way(tmp_path: Path) -> None:
     states = [
         (suite, state.hex(), [turn for turn in left if isinstance(turn, str)])
-        for suite in SUITES
+        for suite in SUITES.values()
         for turns in (teacher_turns, strange_turns)
         for state, left in moments(suite, turns, seed=4)
     ]
@@ -345,7 +345,7 @@ def stacked(suite: str) -> gym.Env[str, str]:
 @pytest.mark.parametrize(
     "copied", [copy.deepcopy, lambda env: pickle.loads(pickle.dumps(env))], ids=["deepcopy", "pickle"]
 )
-@pytest.mark.parametrize("suite", SUITES, ids=["math", "facts", "till"])
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES.keys())
 def test_a_stack_of_wrappers_is_copied_in_the_middle_of_an_episode(
     suite: str, copied: Callable[[Any], Any]
 ) -> None:
@@ -387,7 +387,7 @@ def test_a_copied_list_of_environments_keeps_one_for_each() -> None:
     assert [twin.get_state() for twin in twins[:3]] == [env.get_state() for env in envs]
 
 
-@pytest.mark.parametrize("suite", SUITES, ids=["math", "facts", "till"])
+@pytest.mark.parametrize("suite", SUITES.values(), ids=SUITES.keys())
 def test_clones_do_not_see_each_other(suite: str) -> None:
     env = make(suite)
     env.reset(seed=2)

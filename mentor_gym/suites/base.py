@@ -84,6 +84,7 @@ class Suite:
         files: Where each split's rows are.
         generate: Makes the rows of a split from a seed; None for a user's suite.
         description: One line for listings.
+        evaluation_only: Whether the tasks are a public benchmark's, which whoever trains on them spoils.
 
     >>> from mentor_gym.tools.math import math_box
     >>> mine = Suite("mine", ("train",), math_box, files={"train": data_path("math", "train.jsonl")})
@@ -99,9 +100,11 @@ class Suite:
         files: dict[str, Path] | None = None,
         generate: Callable[[str, int], list[Task]] | None = None,
         description: str = "",
+        evaluation_only: bool = False,
     ) -> None:
         self.name = name
         self.splits = splits
+        self.evaluation_only = evaluation_only
         self.make_box = make_box
         self.description = description
         self._files = files or {split: data_path(name, f"{split}.jsonl") for split in splits}
