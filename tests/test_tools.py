@@ -286,3 +286,13 @@ def test_math_tools_are_total_and_print_numbers(name: str, data: st.DataObject) 
 @given(st.floats(-1e15, 1e15) | st.integers(-LIMIT, LIMIT))
 def test_numbers_are_written_to_ten_digits(value: float) -> None:
     assert float(format_number(value)) == pytest.approx(value, rel=1e-9, abs=1e-300)
+
+
+def test_what_is_wrong_with_a_long_argument_is_said() -> None:
+    properties = {"text": {"type": "string", "maxLength": 300}}
+    tool = Tool(lambda text: text, "say", "Say it.", {"properties": properties, "required": ["text"]})
+    result = tool.call({"text": "x" * 10_000})
+    assert result.error is CallError.INVALID_ARGUMENTS
+    assert result.output.startswith('error: say: argument "text": "xxx')
+    assert result.output.endswith("is longer than 300 characters")
+    assert len(result.output) < 250

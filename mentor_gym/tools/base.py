@@ -182,7 +182,11 @@ class Tool:
         error = next(iter(self._validator.iter_errors(arguments)))
         path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.instance_path)
         where = f' argument "{path[1:]}":' if path else ""
-        return self._finish(f"error: {self.name}:{where} {error.message[:200]}")
+        message = error.message
+        if len(message) > 200:
+            # The value comes first and what is wrong with it last.
+            message = f"{message[:60]} … {message[-120:]}"
+        return self._finish(f"error: {self.name}:{where} {message}")
 
     def _finish(self, text: str) -> str:
         if len(text) > self.max_output_chars:
