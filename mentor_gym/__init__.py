@@ -10,7 +10,7 @@ from typing import Any
 import gymnasium as gym
 
 from mentor_gym.env import MentorToolEnv
-from mentor_gym.suites import SUITES
+from mentor_gym.suites import EXTRA_SUITES, SUITES
 from mentor_gym.types import StopReason, Task, ToolCall, ToolResult, Transcript, Turn
 from mentor_gym.vector import MentorToolVectorEnv
 from mentor_gym.wrappers import RewardWrapper, SparseReward, TeacherGuidedReward
@@ -49,7 +49,7 @@ _BARE: dict[str, Any] = {
 }
 
 gym.register("MentorTool-v0", entry_point="mentor_gym:make_env", **_BARE)
-for _suite in SUITES:
+for _suite in (*SUITES, *EXTRA_SUITES):
     gym.register(
         f"MentorTool-{_suite.title()}-v0", entry_point="mentor_gym:make_env", kwargs={"suite": _suite}, **_BARE
     )

@@ -33,7 +33,7 @@ from mentor_gym.env import PROMPT_STYLES, MentorToolEnv
 from mentor_gym.names import nearest
 from mentor_gym.render import render_opening, render_terms, render_turn
 from mentor_gym.rewards import PRESETS, make_reward
-from mentor_gym.suites import SUITES, load_suite
+from mentor_gym.suites import EXTRA_SUITES, SUITES, load_suite
 
 if TYPE_CHECKING:
     from agents.base import Agent
@@ -51,6 +51,7 @@ EXTRA_MODULES = {
     "matplotlib": "train",
     "tantivy": "search",
 }
+MAX_TOOLS_SHOWN = 24
 # What `mentor-gym train --agent` trains.
 SB3_AGENTS = ("sb3-ppo", "sb3-maskable-ppo")
 
@@ -130,6 +131,8 @@ def _explain(error: Exception) -> str | None:
     if hasattr(error, "format_message"):
         path = getattr(getattr(error, "ctx", None), "command_path", "mentor-gym")
         return f"{one_line(error.format_message()).rstrip('.')} (see {path} --help)"
+    if isinstance(error, ImportError) and "pip install" in str(error):
+        return one_line(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     # FloatingPointError: a training run that diverged.
@@ -234,8 +237,14 @@ def list_command() -> None:
     console.print(Text("environments: ", style="bold") + Text(", ".join(ids)))
 
     table = Table("suite", "split", "rows", "tools", title="suites", title_justify="left")
-    for name in SUITES:
+    missing = []
+    for name in (*SUITES, *EXTRA_SUITES):
         suite = load_suite(name)
+        try:
+            suite.tasks(suite.splits[0])
+        except ImportError as error:
+            missing.append(f"{name}: {error}")
+            continue
         for split in suite.splits:
             tasks = suite.tasks(split)
             offered = {
@@ -243,11 +252,13 @@ def list_command() -> None:
                 for position in range(len(tasks))
                 for tool in tasks[position].tools
             }
-            table.add_row(
-                name, split, str(len(tasks)), " ".join(tool for tool in suite.box.tools if tool in offered)
-            )
+            names = [tool for tool in suite.box.tools if tool in offered]
+            shown = " ".join(names) if len(names) <= MAX_TOOLS_SHOWN else f"{len(names)} tools"
+            table.add_row(name, split, str(len(tasks)), shown)
         table.add_section()
     console.print(table)
+    for line in missing:
+        console.print(line)
 
     table = Table("reward", "maximum", "what it pays", title="rewards", title_justify="left")
     for name, preset in PRESETS.items():

@@ -7,6 +7,8 @@ A task's `grader` names a kind and its options:
 - `{"kind": "set", "separator": ","}`: the same items in any order, each compared as text.
 - `{"kind": "state", "expected": …}`: what the tools' `ToolBox.final_state()` returns equals `expected`, whatever
   the answer says: for tasks that ask for a change.
+- `{"kind": "calls", "expected": […]}`: `final_state()` is a list of calls that match the expected ones in any
+  order; see `mentor_gym.expected_calls`.
 
 A checker is total: whatever the answer, it returns True or False.
 """
@@ -17,6 +19,8 @@ import re
 import string
 from collections.abc import Callable
 from typing import Any
+
+from mentor_gym.expected_calls import calls_match, expected_problem
 
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
 _FRACTION = re.compile(
@@ -111,14 +115,29 @@ def _state(answer: str, gold: str, options: dict[str, Any], final_state: Any) ->
     return answer.strip() != "" and (final_state is RIGHT_STATE or bool(final_state == options["expected"]))
 
 
+def _calls(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
+    if final_state is RIGHT_STATE:
+        return answer.strip() != ""
+    return answer.strip() != "" and isinstance(final_state, list) and calls_match(final_state, options["expected"])
+
+
 GRADERS: dict[str, Callable[[str, str, dict[str, Any], Any], bool]] = {
     "number": _number,
     "text": _text,
     "set": _set,
     "state": _state,
+    "calls": _calls,
 }
 # Those that judge what the tools ended with.
-STATE_GRADERS = frozenset({"state"})
+STATE_GRADERS = frozenset({"state", "calls"})
+
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "number": (),
+    "text": ("aliases",),
+    "set": ("separator",),
+    "state": ("expected",),
+    "calls": ("expected",),
+}
 
 
 def grader_problem(grader: dict[str, Any]) -> str | None:
@@ -126,12 +145,12 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
 
     >>> grader_problem({"kind": "number"})
     >>> grader_problem({"kind": "txt"})
-    'field "grader.kind": expected one of number, text, set, state, got \'txt\''
+    'field "grader.kind": expected one of number, text, set, state, calls, got \'txt\''
     """
     kind = grader.get("kind")
     if not isinstance(kind, str) or kind not in GRADERS:
         return f'field "grader.kind": expected one of {", ".join(GRADERS)}, got {kind!r}'
-    known = {"number": (), "text": ("aliases",), "set": ("separator",), "state": ("expected",)}.get(kind)
+    known = _OPTIONS.get(kind)
     for option, value in grader.items():
         if option == "kind":
             continue
@@ -144,7 +163,8 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
             return f'field "grader.separator": expected a text that is not empty, got {value!r}'
     if kind == "state" and "expected" not in grader:
         return 'field "grader.expected" is missing: the final state of the tools that is a success'
-    return None
+    problem = expected_problem(grader.get("expected")) if kind == "calls" else None
+    return f'field "grader.expected": {problem}' if problem else None
 
 
 def grade(answer: str, gold: str, grader: dict[str, Any], final_state: Any = RIGHT_STATE) -> bool:

@@ -142,6 +142,8 @@ def test_parse_number_counts_decimals() -> None:
         ({"kind": "set", "separator": ""}, "not empty"),
         ({"kind": "set", "separator": 3}, "not empty"),
         ({"kind": "state"}, "grader.expected"),
+        ({"kind": "calls"}, "grader.expected"),
+        ({"kind": "calls", "expected": [{"name": "add"}]}, 'field "grader.expected": call 0: expected an object'),
         ({"kind": "state", "expected": {}, "aliases": []}, "a state grader has kind, expected"),
     ],
 )
@@ -150,9 +152,9 @@ def test_broken_graders_are_named(grader: dict[str, Any], words: str) -> None:
 
 
 def test_every_grader_is_covered_here() -> None:
-    state = {"kind": "state", "expected": None}
-    assert {grader["kind"] for grader in (NUMBER, TEXT, SET, state)} == set(GRADERS)
-    assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET, state))
+    state, calls = {"kind": "state", "expected": None}, {"kind": "calls", "expected": []}
+    assert {grader["kind"] for grader in (NUMBER, TEXT, SET, state, calls)} == set(GRADERS)
+    assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET, state, calls))
 
 
 @pytest.mark.parametrize(
@@ -176,3 +178,10 @@ def test_other_graders_do_not_look_at_the_state() -> None:
     for grader, gold in ((NUMBER, "4"), (TEXT, "Oslo"), (SET, "a, b")):
         assert grade(gold, gold, grader, {"any": 1})
         assert not grade("5", gold, grader, {"any": 1})
+
+
+@pytest.mark.parametrize("final_state", [None, "text", {}, {"calls": []}])
+def test_a_state_that_is_no_list_of_calls_matches_none(final_state: Any) -> None:
+    assert not grade("ok", "ok", {"kind": "calls", "expected": []}, final_state)
+    assert grade("ok", "ok", {"kind": "calls", "expected": []}, [])
+    assert not grade(" ", "ok", {"kind": "calls", "expected": []}, [])

@@ -1,6 +1,7 @@
 """Suites: task sources with their tools, graders and oracle teachers.
 
-A new suite is one file with a `build() -> Suite` and one line in `SUITES`. A user's own suite is a YAML file.
+A new suite is one file with a `build() -> Suite` and one line in `SUITES` (`EXTRA_SUITES` when it needs an
+extra). A user's own suite is a YAML file.
 """
 
 from __future__ import annotations
@@ -20,6 +21,12 @@ SUITES = {
     "wiki": "mentor_gym.suites.wiki",
     "code": "mentor_gym.suites.code",
 }
+# Those that need more than the core: a package of an extra, or a sandbox of the system's.
+EXTRA_SUITES = {
+    "bfcl": "mentor_gym.suites.bfcl",
+    "bfcl-multi-turn": "mentor_gym.suites.bfcl_multi_turn",
+}
+_MODULES = {**SUITES, **EXTRA_SUITES}
 
 
 def load_suite(suite: str | Suite) -> Suite:
@@ -36,21 +43,21 @@ def load_suite(suite: str | Suite) -> Suite:
     """
     if isinstance(suite, Suite):
         return suite
-    if isinstance(suite, str) and suite in SUITES:
+    if isinstance(suite, str) and suite in _MODULES:
         return _load(suite)
     if isinstance(suite, str) and suite.endswith((".yaml", ".yml")):
         # The whole path, so that the same relative one means another file in another working directory.
         return _load(str(Path(suite).resolve()))
-    known = f"{', '.join(SUITES)}, or the path of a suite.yaml"
-    raise ValueError(f"unknown suite {suite!r}; known: {known}{nearest(suite, SUITES)}")
+    known = f"{', '.join(_MODULES)}, or the path of a suite.yaml"
+    raise ValueError(f"unknown suite {suite!r}; known: {known}{nearest(suite, _MODULES)}")
 
 
 @lru_cache(maxsize=64)
 def _load(suite: str) -> Suite:
-    if suite in SUITES:
-        built: Suite = importlib.import_module(SUITES[suite]).build()
+    if suite in _MODULES:
+        built: Suite = importlib.import_module(_MODULES[suite]).build()
         return built
     return load_yaml_suite(suite)
 
 
-__all__ = ["SUITES", "Suite", "load_suite"]
+__all__ = ["EXTRA_SUITES", "SUITES", "Suite", "load_suite"]

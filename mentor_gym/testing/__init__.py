@@ -15,7 +15,7 @@ import gymnasium as gym
 
 from mentor_gym.names import import_attribute, nearest
 from mentor_gym.rewards import PRESETS
-from mentor_gym.suites import SUITES
+from mentor_gym.suites import EXTRA_SUITES, SUITES
 from mentor_gym.suites.base import Suite
 from mentor_gym.testing.agent import check_agent, examine_agent
 from mentor_gym.testing.base import (
@@ -71,7 +71,7 @@ def examine(target: str, kind: str | None = None) -> Examination:
 
 
 def examine_shipped(kind: str | None = None) -> Iterator[Examination]:
-    """Return the checks of everything that comes with the package, not yet run.
+    """Return the checks of everything that comes with the package and needs no extra, not yet run.
 
     Args:
         kind: Only this kind; None takes all.
@@ -82,7 +82,11 @@ def examine_shipped(kind: str | None = None) -> Iterator[Examination]:
     if kind is not None and kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; known: {', '.join(KINDS)}{nearest(kind, KINDS)}")
     shipped: dict[str, Iterable[Any]] = {
-        "env": sorted(name for name in gym.registry if name.startswith("MentorTool-")),
+        "env": sorted(
+            name
+            for name, spec in gym.registry.items()
+            if name.startswith("MentorTool-") and spec.kwargs.get("suite") not in EXTRA_SUITES
+        ),
         "suite": SUITES,
         "tool": SUITES,  # every tool of the suite's box
         "reward": PRESETS,
@@ -106,7 +110,7 @@ def guess_kind(target: str) -> str:
 
     if _ENV_ID.fullmatch(target):
         return "env"
-    if target in SUITES or target.endswith((".yaml", ".yml")):
+    if target in SUITES or target in EXTRA_SUITES or target.endswith((".yaml", ".yml")):
         return "suite"
     if target in PRESETS:
         return "reward"

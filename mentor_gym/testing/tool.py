@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from mentor_gym.protocol import clean, neutralise, render_signature, to_json
-from mentor_gym.suites import SUITES, Suite, load_suite
+from mentor_gym.suites import EXTRA_SUITES, SUITES, Suite, load_suite
 from mentor_gym.testing._arguments import ArgumentSampler, hostile_arguments, shorten
 from mentor_gym.testing._isolation import Lost, run_apart
 from mentor_gym.testing._randomness import watched_generators
@@ -659,7 +659,7 @@ def check_tool(target: Any, *, raise_on_failure: bool = True, **options: Any) ->
 
 
 def _load(target: Any) -> Any:
-    if isinstance(target, str) and (target in SUITES or target.endswith((".yaml", ".yml"))):
+    if isinstance(target, str) and (target in (*SUITES, *EXTRA_SUITES) or target.endswith((".yaml", ".yml"))):
         return load_suite(target)
     if isinstance(target, str):
         module_name, colon, attribute = target.partition(":")
