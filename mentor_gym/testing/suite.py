@@ -158,6 +158,8 @@ def check_disjoint(subject: SuiteSubject) -> None:
     """No question of one split is asked in another."""
     if len(subject.suite.splits) < 2:
         raise NotApplicable("the suite has one split")
+    if subject.suite.evaluation_only:
+        raise NotApplicable("all its splits are for evaluation")
     seen: dict[tuple[str, str], Task] = {}
     for task in subject.all_tasks():
         # The same words about another initial state are another question.
