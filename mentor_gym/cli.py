@@ -50,6 +50,7 @@ EXTRA_MODULES = {
     "tensorboard": "train",
     "matplotlib": "train",
     "tantivy": "search",
+    "mcp": "mcp",
 }
 MAX_TOOLS_SHOWN = 24
 # What `mentor-gym train --agent` trains.
@@ -527,6 +528,24 @@ def demo(
     with _resumable("run the same command again, finished runs are kept"):
         report = run_demo(out, quick)
     print(f"report: {report}")
+
+
+@app.command("serve-mcp")
+def serve_mcp(
+    suite: SuiteOption = "math",
+    split: Annotated[str | None, typer.Option(help="Split of the task; the suite's first one by default.")] = None,
+    task: Annotated[
+        str | None, typer.Option(help="Open the tools with this task's state; the split's first by default.")
+    ] = None,
+) -> None:
+    """Serve a suite's tools to any MCP client, over standard input and output.
+
+    Examples:
+    - `mentor-gym serve-mcp --suite shop --split test`
+    """
+    from mentor_gym.serve_mcp import serve
+
+    serve(suite, task, split)
 
 
 if __name__ == "__main__":

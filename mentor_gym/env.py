@@ -57,7 +57,8 @@ class MentorToolEnv(gym.Env[str, str]):
 
     ## Info
     `task_id, suite, split, turn, messages` (the new messages in OpenAI form), `tool_calls` (this turn's, with
-    their outcome), `stop_reason` (None while running) and `is_success`.
+    their outcome), `stop_reason` (None while running) and `is_success`; `tool_down` when a tool's server is out
+    of order.
 
     ## State
     `get_state()` returns everything that the future depends on as bytes, the middle of an episode and the state of
@@ -136,6 +137,7 @@ class MentorToolEnv(gym.Env[str, str]):
         self._closed = False
         self._shown = 0
         self._signature: dict[str, Any] | None = None
+        self._tool_down: str | None = None
 
     @property
     def suite(self) -> Suite:
@@ -190,6 +192,7 @@ class MentorToolEnv(gym.Env[str, str]):
         self.reward_terms = None
         self._forced = None
         self._replayed = 0
+        self._tool_down = None
         self._shown = 0
         self._messages = render_prompt(task, schemas, self.prompt)
         observation = "\n\n".join(message["content"] for message in self._messages)
@@ -453,6 +456,7 @@ class MentorToolEnv(gym.Env[str, str]):
     def _act(self, text: Any) -> tuple[str, list[dict[str, Any]]]:
         """Play one turn on the transcript; returns the observation and the calls for info."""
         transcript = self.transcript
+        self._tool_down = None
         results: tuple[ToolResult, ...] = ()
         calls: list[dict[str, Any]] = []
         # Neither isinstance nor methods of a subclass: both may run code of the object's own.
@@ -509,6 +513,8 @@ class MentorToolEnv(gym.Env[str, str]):
                 results.append(ToolResult(False, message, CallError.OVER_LIMIT))
             elif tool is not None:
                 results.append(tool.call(call.arguments))
+                if results[-1].error is CallError.TOOL_FAILED and self._tool_down is None:
+                    self._tool_down = self._box.down
             elif call.error is not None:
                 message = neutralise(clean(f"error: {call.error}"))
                 results.append(ToolResult(False, message, CallError.MALFORMED))
@@ -531,7 +537,7 @@ class MentorToolEnv(gym.Env[str, str]):
     def _info(self, messages: list[dict[str, Any]], calls: list[dict[str, Any]]) -> dict[str, Any]:
         transcript = self.transcript
         task = transcript.task
-        return {
+        info: dict[str, Any] = {
             "task_id": task.id,
             "suite": task.suite,
             "split": task.split,
@@ -541,6 +547,9 @@ class MentorToolEnv(gym.Env[str, str]):
             "stop_reason": transcript.stop_reason,
             "is_success": transcript.is_success,
         }
+        if self._tool_down is not None:
+            info["tool_down"] = self._tool_down
+        return info
 
 
 def _rebuild(

@@ -76,7 +76,7 @@ def test_help_has_text_and_examples(run: Run, command: str) -> None:
 
 
 def test_list_names_everything(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("COLUMNS", "250")
     code, out, _ = run("list")
     assert code == 0
     for name in ("MentorTool-v0", "ood-compose", "2400", "mentor-any", "1.1", "teacher", "multiply"):

@@ -154,7 +154,8 @@ def load_yaml_suite(path: str) -> Suite:
 
     ```yaml
     name: shop
-    tools: tools.py          # its functions marked with @mentor_gym.tools.tool, or what its make_box() returns
+    tools: tools.py          # its functions marked with @mentor_gym.tools.tool, or what its make_box() returns;
+                             # or "mcp:command argument …", a server whose tools are taken
     splits:
       train: train.jsonl
       test: test.jsonl
@@ -199,13 +200,27 @@ def load_yaml_suite(path: str) -> Suite:
             raise DataError(
                 f'{source}, line {lines["splits"]}: field "splits.{split}": {files[split]} does not exist'
             )
+    where = f"{source}, line {lines['tools']}"
+    tools = content["tools"]
+    is_server = tools.startswith("mcp:")
     return Suite(
         content["name"],
         tuple(files),
-        make_box=_box_factory(folder / content["tools"], f"{source}, line {lines['tools']}"),
+        make_box=_mcp_factory(tools[4:], folder, where) if is_server else _box_factory(folder / tools, where),
         files=files,
         description=str(content.get("description", "")),
     )
+
+
+def _mcp_factory(command: str, folder: Path, where: str) -> Callable[[], ToolBox]:
+    from mentor_gym.tools.mcp import mcp_box
+
+    try:
+        box = mcp_box(command, folder=str(folder))
+        box.tools  # noqa: B018  # what is wrong with the server is told here
+    except ValueError as error:
+        raise DataError(f'{where}: field "tools": {error}') from None
+    return lambda: box
 
 
 def _box_factory(path: Path, where: str) -> Callable[[], ToolBox]:

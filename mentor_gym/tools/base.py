@@ -249,7 +249,14 @@ class ToolBox:
     ...     return "noon"
     >>> ToolBox.from_functions([now]).tools["now"].call({}).output
     'noon'
+
+    Attributes:
+        tools: The tools by name.
+        down: Why what runs the tools is out of order, after a call that failed for it; the environment says so in
+            `info["tool_down"]`.
     """
+
+    down: str | None = None
 
     def __init__(self, tools: Iterable[Tool]) -> None:
         self.tools: dict[str, Tool] = {}
