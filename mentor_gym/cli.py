@@ -12,8 +12,7 @@ import os
 import random
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import metadata, resources
 from pathlib import Path
@@ -21,14 +20,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import gymnasium as gym
 import typer
-import yaml
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mentor_gym import play as play_module
 from mentor_gym.cli_data import data_app
-from mentor_gym.console import complain, one_line
+from mentor_gym.cli_record import record_command
+from mentor_gym.console import (
+    Interrupted,
+    SuiteOption,
+    TemperatureOption,
+    complain,
+    one_line,
+    read_pairs,
+    resumable,
+)
 from mentor_gym.env import PROMPT_STYLES, MentorToolEnv
 from mentor_gym.names import nearest
 from mentor_gym.render import render_opening, render_terms, render_turn
@@ -51,6 +58,7 @@ EXTRA_MODULES = {
     "matplotlib": "train",
     "tantivy": "search",
     "mcp": "mcp",
+    "httpx2": "record",
 }
 MAX_TOOLS_SHOWN = 24
 # What `mentor-gym train --agent` trains.
@@ -62,8 +70,8 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_app, name="data")
+app.command("record")(record_command)
 
-SuiteOption = Annotated[str, typer.Option("--suite", help="A suite's name, or the path of a suite.yaml.")]
 PromptOption = Annotated[
     str,
     typer.Option(
@@ -74,21 +82,6 @@ AgentSettings = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", help="An argument of the agent, as key=value; may be repeated."),
 ]
-TemperatureOption = Annotated[
-    float | None, typer.Option("--temperature", min=0.0, help="Sampling temperature; 0 is greedy.")
-]
-
-
-class _Interrupted(Exception):
-    """Ctrl-C, or a wish to stop, in a command that knows how it can be continued; the message says how.
-
-    Attributes:
-        exit_code: What the process exits with.
-    """
-
-    def __init__(self, message: str, exit_code: int = 130) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -105,12 +98,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code = command.main(arguments or ["--help"], prog_name="mentor-gym", standalone_mode=False)
         if code == 130:
-            raise _Interrupted("stopped")
+            raise Interrupted("stopped")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
-    except (_Interrupted, KeyboardInterrupt, typer.Abort) as error:
-        complain(f"interrupted: {error}" if isinstance(error, _Interrupted) else "interrupted")
-        return error.exit_code if isinstance(error, _Interrupted) else 130
+    except (Interrupted, KeyboardInterrupt, typer.Abort) as error:
+        complain(f"interrupted: {error}" if isinstance(error, Interrupted) else "interrupted")
+        return error.exit_code if isinstance(error, Interrupted) else 130
     except BrokenPipeError:
         # The reader of our output has gone (`| head`): Python must not complain again when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -150,21 +143,12 @@ def _missing_extra(error: BaseException | None) -> str | None:
     return None
 
 
-@contextmanager
-def _resumable(how: str) -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        # What stopped it may have more to say, and another exit code: see `agents.log.Interrupted`.
-        raise _Interrupted(" ".join([str(error), how]).strip(), getattr(error, "exit_code", 130)) from None
-
-
 def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any], wished: dict[str, Any]) -> Agent:
     """Load an agent with the options that the user gave, and defaults of ours that it may not know."""
     from agents.base import AgentError, load_agent
 
     explicit = {key: value for key, value in given.items() if value is not None}
-    explicit |= _read_pairs("--option", options)
+    explicit |= read_pairs("--option", options)
     try:
         return load_agent(name, **{**wished, **explicit})
     except (AgentError, TypeError):
@@ -173,17 +157,6 @@ def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any],
         return load_agent(name, **explicit)
     except TypeError as error:
         raise ValueError(f"agent {name!r} refuses the options {', '.join(explicit)}: {error}") from error
-
-
-def _read_pairs(option: str, pairs: Sequence[str] | None) -> dict[str, Any]:
-    """Read the `key=value` texts of an option, the values in YAML."""
-    read = {}
-    for pair in pairs or ():
-        key, separator, text = pair.partition("=")
-        if not separator or not key.isidentifier():
-            raise ValueError(f"{option} {pair!r}: expected key=value")
-        read[key] = yaml.safe_load(text)
-    return read
 
 
 def _configs() -> dict[str, Path]:
@@ -416,7 +389,7 @@ def evaluate(
         raise ValueError("name one agent: mentor-gym eval MODEL, or mentor-gym eval --agent NAME")
     chosen = load_suite(suite)
     splits = split or ["test" if "test" in chosen.splits else chosen.splits[0]]
-    conditions = _read_pairs("--where", where)
+    conditions = read_pairs("--where", where)
     for item in splits:
         # An unknown or broken split, or one without such tasks, is refused before a model is loaded.
         chosen.tasks(item).where(conditions)
@@ -484,7 +457,7 @@ def train(
         from agents.train import train as run_training
 
         run = partial(run_training, settings, resume=resume)
-    with _resumable(f"go on with: {shlex.join([*words, '--resume'])}"):
+    with resumable(f"go on with: {shlex.join([*words, '--resume'])}"):
         folder = run()
     print(f"trained: {folder}\nmeasure it: mentor-gym eval {shlex.quote(str(folder))}{tasks}")
 
@@ -525,7 +498,7 @@ def demo(
     """
     from agents.demo import demo as run_demo
 
-    with _resumable("run the same command again, finished runs are kept"):
+    with resumable("run the same command again, finished runs are kept"):
         report = run_demo(out, quick)
     print(f"report: {report}")
 
