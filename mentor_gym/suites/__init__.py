@@ -20,6 +20,7 @@ SUITES = {
     "shop": "mentor_gym.suites.shop",
     "wiki": "mentor_gym.suites.wiki",
     "code": "mentor_gym.suites.code",
+    "office": "mentor_gym.suites.office",
 }
 # Those that need more than the core: a package of an extra, or a sandbox of the system's.
 EXTRA_SUITES = {
