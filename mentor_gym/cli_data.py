@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,7 +14,7 @@ from mentor_gym.console import complain, one_line
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.grading import grade
 from mentor_gym.protocol import render_message
-from mentor_gym.suites import SUITES, load_suite
+from mentor_gym.suites import EXTRA_SUITES, SUITES, Suite, load_suite
 
 MAX_PROBLEMS_SHOWN = 10
 
@@ -32,21 +32,52 @@ def rebuild(
     Examples:
     - `mentor-gym data rebuild --out my_data --seed 7`
     """
-    chosen = [load_suite(name) for name in suite or SUITES]
-    _refuse_partial(out, [item.name for item in chosen])
-    manifest = data_files.rebuild(chosen, out, seed)
+    chosen = [load_suite(name) for name in suite or (*SUITES, *_extra_with_rows())]
+    kept: dict[str, Any] = {}
+    for item in chosen[:]:
+        reason = _why_not(item)
+        if reason:
+            chosen.remove(item)
+            rows = {name: entry for name, entry in _listed(out).items() if name.startswith(f"{item.name}/")}
+            kept |= rows
+            print(f"{item.name}: {'its rows stay as they are' if rows else 'left out'}: {reason}")
+    _refuse_partial(out, [item.name for item in chosen], kept)
+    manifest = data_files.rebuild(chosen, out, seed, kept)
     for name, entry in manifest["files"].items():
-        print(f"{out / name}: {entry['rows']} rows, sha256 {entry['sha256'][:12]}")
+        if name not in kept:
+            print(f"{out / name}: {entry['rows']} rows, sha256 {entry['sha256'][:12]}")
 
 
-def _refuse_partial(folder: Path, suites: Sequence[str]) -> None:
-    """Refuse to replace a manifest by one that no longer lists files of other suites."""
+def _extra_with_rows() -> list[str]:
+    return [name for name in EXTRA_SUITES if not load_suite(name).evaluation_only]
+
+
+def _why_not(suite: Suite) -> str | None:
+    """Return why the tools of a suite, which its teachers use, cannot run on this machine; None when they can."""
+    if suite.name not in EXTRA_SUITES:
+        return None
+    box = suite.new_box()
+    try:
+        box.open(None)
+        box.close()
+    except (ImportError, RuntimeError) as error:
+        return one_line(str(error))
+    return None
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    """Return the files of a folder's manifest; none without one."""
     path = folder / "manifest.json"
-    if not path.is_file():
-        return
-    listed = {name.partition("/")[0] for name in json.loads(path.read_text())["files"]}
+    files: dict[str, Any] = json.loads(path.read_text())["files"] if path.is_file() else {}
+    return files
+
+
+def _refuse_partial(folder: Path, suites: Sequence[str], kept: Mapping[str, Any]) -> None:
+    """Refuse to replace a manifest by one that no longer lists files of other suites."""
+    listed = {name.partition("/")[0] for name in _listed(folder) if name not in kept}
     lost = sorted(listed - set(suites))
     if lost:
+        path = folder / "manifest.json"
         raise ValueError(f"{path} also lists {', '.join(lost)}; rebuild all suites, or use another --out")
 
 

@@ -199,10 +199,21 @@ def write_tasks(path: Path, tasks: Sequence[Task]) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def rebuild(suites: Sequence[Suite], folder: Path, seed: int = REBUILD_SEED) -> dict[str, Any]:
+def rebuild(
+    suites: Sequence[Suite],
+    folder: Path,
+    seed: int = REBUILD_SEED,
+    kept: Mapping[str, Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
     """Generate every shipped split of the suites into `folder` and write its manifest.
 
     The same seed gives the same bytes on every machine.
+
+    Args:
+        suites: What to generate.
+        folder: Where to.
+        seed: Of all choices.
+        kept: Entries of the manifest for files that stay as they are.
 
     Returns:
         The manifest: seed, and for each file its number of rows and SHA-256.
@@ -219,6 +230,7 @@ def rebuild(suites: Sequence[Suite], folder: Path, seed: int = REBUILD_SEED) -> 
             tasks = suite.generate(split, seed)
             name = f"{suite.name}/{split}.jsonl"
             files[name] = {"rows": len(tasks), "sha256": write_tasks(folder / name, tasks)}
+    files |= kept or {}
     manifest = {"seed": seed, "command": f"mentor-gym data rebuild --seed {seed}", "files": files}
     (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
     return manifest

@@ -445,3 +445,25 @@ def test_a_reader_that_leaves_is_no_error(episodes: int, reader: str) -> None:
         env={name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"},
     )
     assert done.stderr == ""
+
+
+def test_rebuild_keeps_rows_whose_tools_cannot_run_here(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mentor_gym import cli_data
+    from mentor_gym.tools import code_full
+
+    monkeypatch.setattr(code_full, "unavailable", lambda: "no such sandbox")
+    monkeypatch.setattr(cli_data, "SUITES", {"math": "mentor_gym.suites.math"})
+    code, out, _ = run("data", "rebuild", "--out", tmp_path)
+    assert code == 0
+    assert "code-full: left out: code-full is unavailable: no such sandbox" in out
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert {name.partition("/")[0] for name in manifest["files"]} == {"math"}
+    entry = {"rows": 1, "sha256": "0"}
+    manifest["files"]["code-full/train.jsonl"] = entry
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    code, out, _ = run("data", "rebuild", "--out", tmp_path)
+    assert code == 0
+    assert "code-full: its rows stay as they are" in out
+    assert json.loads((tmp_path / "manifest.json").read_text())["files"]["code-full/train.jsonl"] == entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
@@ -16,7 +17,8 @@ import mentor_gym
 from mentor_gym.data import REBUILD_SEED, data_path
 from mentor_gym.grading import grade
 from mentor_gym.protocol import render_call, render_message, to_json
-from mentor_gym.suites import SUITES, code
+from mentor_gym.rewards import make_reward
+from mentor_gym.suites import code
 from mentor_gym.suites.code_kinds import KINDS, OOD_KINDS
 from mentor_gym.testing import check_suite
 from mentor_gym.tools.code import UNDONE
@@ -24,14 +26,6 @@ from mentor_gym.tools.monty_worker import find_monty
 
 SPLITS = {"train": 1200, "valid": 150, "test": 150, "ood-kinds": 150}
 KIND = {kind.name: kind for kind in (*KINDS, *OOD_KINDS)}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def known_suite():
-    patch = pytest.MonkeyPatch()
-    patch.setitem(SUITES, "code", "mentor_gym.suites.code")
-    yield
-    patch.undo()
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +83,14 @@ def test_generation_does_not_depend_on_the_hash_seed():
         "import msgspec, hashlib; from mentor_gym.suites.code import generate;"
         "print(hashlib.sha256(msgspec.json.encode(generate('train', 5, 60))).hexdigest())"
     )
-    digests = {
-        subprocess.run(
-            [sys.executable, "-c", script],
-            env={**os.environ, "PYTHONHASHSEED": seed},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(digests) == 1
+    digest = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**os.environ, "PYTHONHASHSEED": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert digest.strip() == hashlib.sha256(msgspec.json.encode(code.generate("train", 5, 60))).hexdigest()
     assert code.generate("train", 5, 30) != code.generate("train", 6, 30)
 
 
@@ -229,10 +220,11 @@ def test_known_answers_cover_every_kind():
 
 
 @needs_monty
-@pytest.mark.parametrize("reward", ["mentor", "strict"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_teacher_replays_to_the_full_reward(split, reward):
-    env = make(split, reward=reward)
+def test_teacher_replays_to_the_full_reward(split):
+    """Of `mentor`, which is paid, and of `strict`, which reads the same transcript."""
+    strict = make_reward("strict")
+    env = make(split, reward="mentor")
     for task in env.unwrapped.tasks:
         env.reset(options={"task_id": task.id})
         outputs = [message["content"] for message in task.teacher if message["role"] == "tool"]
@@ -246,6 +238,7 @@ def test_teacher_replays_to_the_full_reward(split, reward):
         assert not truncated, task.id
         assert info["is_success"], task.id
         assert total == pytest.approx(1.1), task.id
+        assert sum(strict(env.unwrapped.transcript).values()) == pytest.approx(1.1), task.id
     env.close()
 
 
@@ -336,6 +329,26 @@ def test_environments_do_not_share_variables():
     observation, *_ = envs[0].step(render_call("python", {"code": "print(mine)"}))
     assert "NameError" in observation
     assert UNDONE in observation
+
+
+@needs_monty
+def test_row36_vector_with_workers_beside_a_live_interpreter():
+    """The workers are forked when this process has one; they start their own, and print the same texts."""
+    env = make("train", reward=None)
+    env.reset(seed=0)
+    env.step(render_call("python", {"code": "x = 1"}))
+    actions = [render_call("python", {"code": f"y = {n}\nprint(y, id([]))"}) for n in range(4)]
+    texts = []
+    for workers in (0, 2):
+        vector = mentor_gym.MentorToolVectorEnv(4, suite="code", split="train", num_workers=workers)
+        opening, _ = vector.reset(seed=0)
+        texts.append((opening, vector.step(actions)[0]))
+        vector.close()
+    assert texts[0] == texts[1]
+    assert texts[0][1][3] == "<tool_response>3 48</tool_response>"
+    observation, *_ = env.step(render_call("python", {"code": "print(x)"}))
+    assert observation == "<tool_response>1</tool_response>"
+    env.close()
 
 
 @needs_monty

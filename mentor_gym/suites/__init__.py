@@ -24,6 +24,7 @@ SUITES = {
 }
 # Those that need more than the core: a package of an extra, or a sandbox of the system's.
 EXTRA_SUITES = {
+    "code-full": "mentor_gym.suites.code_full",
     "bfcl": "mentor_gym.suites.bfcl",
     "bfcl-multi-turn": "mentor_gym.suites.bfcl_multi_turn",
 }

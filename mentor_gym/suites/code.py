@@ -17,6 +17,7 @@ from __future__ import annotations
 import random
 import string
 import zlib
+from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
 from typing import Any
@@ -26,6 +27,7 @@ from mentor_gym.suites.base import Suite
 from mentor_gym.suites.code_kinds import KINDS, MONTHS, OOD_KINDS, Kind, Slots
 from mentor_gym.suites.math import vary
 from mentor_gym.suites.plans import teacher_messages
+from mentor_gym.tools.base import ToolBox
 from mentor_gym.tools.code import CodeBox, code_box
 from mentor_gym.types import Task
 
@@ -56,8 +58,13 @@ def ways(task: Task) -> list[tuple[str, ...]]:
     >>> len(ways(task)) == task.meta["paths"], len(ways(task)[0]) == task.meta["calls"]
     (True, True)
     """
+    return ways_of(task, _BY_NAME[task.meta["kind"]])
+
+
+def ways_of(task: Task, kind: Kind) -> list[tuple[str, ...]]:
+    """Return the ways to solve a task of a kind, the teacher's own first."""
     slots = {**task.meta["slots"], **(task.state or {}).get("variables", {})}
-    found = programs_of(_BY_NAME[task.meta["kind"]], slots)
+    found = programs_of(kind, slots)
     own = found.pop(task.meta["way"])
     return [own, *found]
 
@@ -69,15 +76,20 @@ def programs_of(kind: Kind, slots: Slots) -> list[tuple[str, ...]]:
     ('print(sum(int(digit) for digit in str(2 ** 10)))',)
     """
     values = {name: repr(value) for name, value in slots.items()}
-    values |= {name: text for name, text in shown(slots).items() if name.endswith("_lines")}
+    # Texts, and expressions that are part of the program.
+    values |= {name: text for name, text in shown(slots).items() if name.endswith(("_lines", "_expr"))}
     return [tuple(string.Template(program).substitute(values) for program in way) for way in kind.ways]
 
 
 def shown(slots: Slots) -> dict[str, str]:
     r"""Write the values of the slots for a question: lists in a line and in lines, dates in two forms.
 
+    A slot `…_expr` is an expression of Python, which `…_math` writes as people do.
+
     >>> shown({"d": "2024-03-05", "xs": [1, 2]})
     {'d': '2024-03-05', 'd_long': '5 March 2024', 'xs': '1, 2', 'xs_lines': '1\n2'}
+    >>> shown({"f_expr": "2*x**3"})
+    {'f_expr': '2*x**3', 'f_math': '2x^3'}
     """
     texts = {}
     for name, value in slots.items():
@@ -87,6 +99,8 @@ def shown(slots: Slots) -> dict[str, str]:
             texts[f"{name}_lines"] = "\n".join(lines)
         else:
             texts[name] = str(value)
+            if name.endswith("_expr"):
+                texts[f"{name.removesuffix('_expr')}_math"] = texts[name].replace("**", "^").replace("*", "")
             if isinstance(value, str) and value[4:5] == "-":
                 day = date.fromisoformat(value)
                 texts[f"{name}_long"] = f"{day.day} {MONTHS[day.month - 1]} {day.year}"
@@ -107,15 +121,24 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
     >>> [task.id for task in generate("valid", seed=0, rows=2)]
     ['code-valid-00000', 'code-valid-00001']
     """
-    rng = random.Random(f"{seed}/code/{split}")
     kinds = OOD_KINDS if split == "ood-kinds" else KINDS
+    return generate_rows("code", kinds, _box(), split, seed, ROWS[split] if rows is None else rows)
+
+
+def generate_rows(suite: str, kinds: Sequence[Kind], box: ToolBox, split: str, seed: int, rows: int) -> list[Task]:
+    """Generate rows of a split from kinds of tasks whose programs run in a box.
+
+    Raises:
+        RuntimeError: A kind has no more tasks, or one of its programs does not print the answer.
+    """
+    rng = random.Random(f"{seed}/{suite}/{split}")
     tasks: list[Task] = []
     seen: set[str] = set()
     failures = 0
-    while len(tasks) < (ROWS[split] if rows is None else rows):
+    while len(tasks) < rows:
         # Kinds in turn, so that every split has every kind of it equally often.
         kind = kinds[len(tasks) % len(kinds)]
-        task = _draw(kind, split, rng, f"code-{split}-{len(tasks):05d}")
+        task = _draw(suite, kind, box, split, rng, f"{suite}-{split}-{len(tasks):05d}")
         # Not by the question alone: that of a table that is not shown can be asked of many.
         question = "" if task is None else f"{task.prompt}\n{to_json(task.state)}"
         if task is not None and question not in seen:
@@ -139,7 +162,7 @@ def split_of(kind: str, slots: Slots) -> str:
     return {0: "test", 1: "valid"}.get(zlib.crc32(key.encode()) % 8, "train")
 
 
-def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | None:
+def _draw(suite: str, kind: Kind, box: ToolBox, split: str, rng: random.Random, task_id: str) -> Task | None:
     slots = kind.draw(rng)
     if slots is None or (split != "ood-kinds" and split_of(kind.name, slots) != split):
         return None
@@ -150,7 +173,7 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
     state = {"variables": variables} if variables else None
     found = programs_of(kind, slots)
     way = rng.randrange(len(found))
-    traces = [run(programs, state) for programs in found]
+    traces = [run(programs, state, box) for programs in found]
     for number, steps in enumerate(traces):
         if steps[-1][2] != answer:
             raise RuntimeError(
@@ -158,7 +181,7 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
             )
     return Task(
         id=task_id,
-        suite="code",
+        suite=suite,
         split=split,
         prompt=prompt,
         tools=["python"],
@@ -176,8 +199,15 @@ def _draw(kind: Kind, split: str, rng: random.Random, task_id: str) -> Task | No
     )
 
 
-def run(programs: tuple[str, ...], state: dict[str, Any] | None) -> list[tuple[str, dict[str, Any], str]]:
+def run(
+    programs: tuple[str, ...], state: dict[str, Any] | None, box: ToolBox | None = None
+) -> list[tuple[str, dict[str, Any], str]]:
     """Run programs with the real tool, as one episode.
+
+    Args:
+        programs: The programs.
+        state: The state of the task.
+        box: Where they run; None takes a code box.
 
     Returns:
         For each program the tool's name, its arguments and the text of its result.
@@ -188,7 +218,7 @@ def run(programs: tuple[str, ...], state: dict[str, Any] | None) -> list[tuple[s
     >>> run(("x = 6", "print(x * 7)"), None)[1]
     ('python', {'code': 'print(x * 7)'}, '42')
     """
-    box = _box()
+    box = _box() if box is None else box
     box.open(state)
     steps = []
     for program in programs:

@@ -17,10 +17,12 @@ import collections
 import keyword
 import logging
 import re
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
+from mentor_gym.tools import monty_wire
 from mentor_gym.tools.base import Tool, ToolBox, ToolError
 from mentor_gym.tools.monty import COMPUTING_S, MAX_REFUSALS, MEMORY_BYTES, RECURSION, Interpreter, Reply, Session
 from mentor_gym.tools.monty_worker import FLOOD_CHARS, InterpreterLost, find_monty
@@ -99,6 +101,9 @@ class CodeBox(ToolBox):
     '7'
     """
 
+    # Another release may print other addresses and know another subset.
+    versions = MappingProxyType({"monty": monty_wire.RELEASE})
+
     def __init__(self, interpreter: Interpreter | None = None) -> None:
         self._interpreter = shared_interpreter() if interpreter is None else interpreter
         self._session = Session()
@@ -124,7 +129,8 @@ class CodeBox(ToolBox):
             ValueError: The state is not one of this box.
         """
         if find_monty() is None:
-            raise ModuleNotFoundError("the code tool needs Monty: pip install pydantic-monty==1.4.0")
+            release = f"pydantic-monty-runtime=={monty_wire.RELEASE}"
+            raise ModuleNotFoundError(f"the code tool needs Monty: pip install {release}")
         self.close()
         self._session = _read_state(state or {})
 
@@ -173,6 +179,27 @@ def _read_state(state: dict[str, Any]) -> Session:
     return Session(seed, variables)
 
 
+def describe_error(error: str, line: int | None, printed: str, note: str = "") -> str:
+    r"""Write what a failed program's result says.
+
+    Args:
+        error: Type and message of the error.
+        line: In which line of the program it was; None when in none of it.
+        printed: What the program had printed.
+        note: A line about what follows from the error.
+
+    >>> describe_error("ZeroDivisionError: division by zero", 2, "7\n")
+    'line 2: ZeroDivisionError: division by zero\nIt had printed:\n7'
+    """
+    if len(error) > MAX_ERROR_CHARS:
+        error = f"{error[:MAX_ERROR_CHARS]} …[cut]"
+    printed = printed.removesuffix("\n")
+    if len(printed) > MAX_PRINTED_CHARS:
+        printed = f"{printed[:MAX_PRINTED_CHARS]} …[cut]"
+    where = "" if line is None else f"line {line}: "
+    return "\n".join(filter(None, [where + error, note, f"It had printed:\n{printed}" if printed else ""]))
+
+
 def _explain(reply: Reply) -> str:
     if reply.kind == "replay":
         return STOPPED["replay"]
@@ -185,13 +212,7 @@ def _explain(reply: Reply) -> str:
     if match and not match[2].startswith("_") and hasattr(_TYPES.get(match[1]), match[2]):
         # Monty's words for `key=d.get`: it has the method, but not as a value.
         error += " as a value; to pass a method on, write a lambda that calls it"
-    if len(error) > MAX_ERROR_CHARS:
-        error = f"{error[:MAX_ERROR_CHARS]} …[cut]"
-    where = "" if reply.line is None else f"line {reply.line}: "
-    printed = reply.printed.removesuffix("\n")
-    if len(printed) > MAX_PRINTED_CHARS:
-        printed = f"{printed[:MAX_PRINTED_CHARS]} …[cut]"
-    return f"{where}{error}\n{UNDONE}" + (f"\nIt had printed:\n{printed}" if printed else "")
+    return describe_error(error, reply.line, reply.printed, UNDONE)
 
 
 def _is_name(text: str) -> bool:

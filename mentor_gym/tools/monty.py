@@ -218,7 +218,8 @@ class Interpreter:
         worker.send(wire.feed(code))
         try:
             while True:
-                kind, body = worker.receive(REPLAY_S, computing_until)
+                # One that computes nothing is noticed long before; this is for a machine that is very busy.
+                kind, body = worker.receive(ORPHAN_S, computing_until)
                 if kind == wire.PRINT:
                     text = wire.read_print(body)
                     if size < KEPT_CHARS:

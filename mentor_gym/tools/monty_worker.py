@@ -137,7 +137,7 @@ class Worker:
 
     def _wait(self, pipe: Any, deadline: float, computing_until: float | None) -> None:
         """Wait until there is something to read."""
-        if select.select([pipe], [], [], 0.01)[0]:
+        if _is_readable(pipe, 0.01):
             return
         try:
             before, since = self.computed(), time.monotonic()
@@ -151,7 +151,7 @@ class Worker:
                     raise WorkerLost
                 # It cannot compute longer than the time that passes.
                 left = STALLED_S if computing_until is None else computing_until - now
-                if select.select([pipe], [], [], min(max(left, 0.001), 0.25))[0]:
+                if _is_readable(pipe, min(max(left, 0.001), 0.25)):
                     return
         except OSError:
             # Without a process there is no clock, and at the end of the pipe its exit status.
@@ -204,11 +204,18 @@ def find_monty() -> str | None:
     return shutil.which("monty")
 
 
+def _is_readable(pipe: Any, seconds: float) -> bool:
+    # Not select(), which knows no descriptors above 1023: a process may hold many environments.
+    poll = select.poll()
+    poll.register(pipe, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
 def _read_pid(descriptor: int) -> int | None:
     """Read the worker's pid from bubblewrap; None where that has failed, and so will the first request."""
     told = b""
     with os.fdopen(descriptor, "rb", buffering=0) as pipe:
-        while select.select([pipe], [], [], START_S)[0]:
+        while _is_readable(pipe, START_S):
             part = pipe.read(4096)
             if not part:
                 break

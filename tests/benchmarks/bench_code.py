@@ -1,4 +1,4 @@
-"""Speed of the code tool: `gym.make` with the MENTOR reward, programs in the sandboxed interpreter.
+"""Speed of the code tools: `gym.make` with the MENTOR reward, programs in the sandboxed interpreters.
 
 Rates are by the clock, because most of the work is done by other processes; beside them stands the CPU time of all
 processes together. Each figure is the median of several repeats. Run with `make bench`, or
@@ -15,7 +15,9 @@ import gymnasium as gym
 
 import mentor_gym
 from mentor_gym.protocol import render_call, render_message
+from mentor_gym.suites import code_full
 from mentor_gym.tools import code
+from mentor_gym.tools.zygote import unavailable
 
 TARGET_PER_S = 1_500
 EPISODES = 200
@@ -84,6 +86,19 @@ def main() -> None:
         print(f"{name:32}{rate:10,.0f}{computed:15.0f}")
     verdict = "holds" if headline >= TARGET_PER_S else "is missed"
     print(f"The target of {TARGET_PER_S:,} steps a second {verdict}.")
+    reason = unavailable()
+    if reason is not None:
+        print(f"code-full is unavailable: {reason}")
+        return
+    env = mentor_gym.make_env(suite=code_full.build(), split="test")
+    bare = env.unwrapped
+    assert isinstance(bare, mentor_gym.MentorToolEnv)
+    for name, episodes in (
+        ("code-full, the teacher's episodes", teacher_episodes(bare)),
+        ("code-full, print(1)", [(bare.tasks[0].id, [render_call("python", {"code": "print(1)"})] * 4)] * 25),
+    ):
+        play([env], episodes[:1])
+        print(f"{name:35}{play([env], episodes)[0]:7,.0f}")
 
 
 if __name__ == "__main__":
