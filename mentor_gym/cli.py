@@ -59,6 +59,7 @@ EXTRA_MODULES = {
     "tantivy": "search",
     "mcp": "mcp",
     "httpx2": "record",
+    "pyarrow": "data",
 }
 MAX_TOOLS_SHOWN = 24
 # What `mentor-gym train --agent` trains.

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
 
 from mentor_gym import data as data_files
 from mentor_gym.console import complain, one_line
@@ -18,7 +21,9 @@ from mentor_gym.suites import EXTRA_SUITES, SUITES, Suite, load_suite
 
 MAX_PROBLEMS_SHOWN = 10
 
-data_app = typer.Typer(help="Rebuild the shipped task rows, verify them, validate your own suite.")
+data_app = typer.Typer(
+    help="Check, import, export, count and divide task rows; rebuild and verify the shipped ones."
+)
 
 
 @data_app.command()
@@ -157,3 +162,123 @@ def validate_split(suite: str, split: str) -> list[str]:
             problems.append(f"{task.id}: the teacher's trace does not succeed (ends: {ended})")
     env.close()
     return problems
+
+
+@data_app.command("import")
+def import_(
+    format: Annotated[str, typer.Argument(help="mentor, xlam, toolace, hermes, openai or qa.")],
+    source: Annotated[Path, typer.Argument(help="The file: JSON, JSON lines, CSV or parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist, or be empty.")],
+    name: Annotated[str | None, typer.Option(help="Name of the suite; the folder's by default.")] = None,
+    split: Annotated[str, typer.Option(help="Split that the rows become.")] = "train",
+    limit: Annotated[int | None, typer.Option(min=1, help="How many rows to take; all by default.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Draws the rows of --limit; else the first ones.")] = None,
+    skip_broken: Annotated[bool, typer.Option("--skip-broken", help="Leave broken rows out.")] = False,
+    grade: Annotated[str | None, typer.Option(help="auto, calls or answer; for toolace, hermes, openai.")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="Corpus file, for qa.")] = None,
+) -> None:
+    """Turn a published data set into a suite: recorded tools, teachers that were played, a suite.yaml.
+
+    Examples:
+    - `mentor-gym data import xlam xlam_function_calling_60k.json --out xlam --limit 5000 --seed 0`
+    """
+    from mentor_gym.importers import import_file
+
+    options = {key: value for key, value in {"grade": grade, "corpus": corpus}.items() if value is not None}
+    console = Console(stderr=True)
+    with Progress(transient=True, console=console, disable=not console.is_terminal) as bar:
+        row = bar.add_task("playing teachers", total=None)
+        done = import_file(
+            format,
+            source,
+            out,
+            name=name,
+            split=split,
+            limit=limit,
+            seed=seed,
+            skip_broken=skip_broken,
+            progress=lambda made, total: bar.update(row, completed=made, total=total),
+            **options,
+        )
+    for line in done.dropped[:MAX_PROBLEMS_SHOWN]:
+        complain(f"left out: {line}")
+    if len(done.dropped) > MAX_PROBLEMS_SHOWN:
+        complain(f"… and {len(done.dropped) - MAX_PROBLEMS_SHOWN} more")
+    for note in done.notes:
+        print(note)
+    for each, rows in done.rows.items():
+        print(f"{done.suite}: {each}: {rows} rows")
+    print(f"{done.teachers} with a teacher of at most {done.longest} turns, {len(done.dropped)} left out")
+
+
+@data_app.command()
+def export(
+    source: Annotated[str, typer.Argument(help="A suite's name, a suite.yaml, or a .jsonl file of task rows.")],
+    out: Annotated[Path, typer.Option(help="A .jsonl file or a folder; must not exist.")],
+    format: Annotated[str, typer.Option(help="openai or hf.")] = "openai",
+    split: Annotated[list[str] | None, typer.Option(help="A split; may be repeated. All by default.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="How many rows of each split.")] = None,
+) -> None:
+    """Write tasks with their teachers for another trainer: OpenAI chat rows, or a folder for `datasets` (hf).
+
+    Examples:
+    - `mentor-gym data export shop --format hf --out shop-sft`
+    """
+    from mentor_gym.exporters import export_file
+
+    done = export_file(format, source, out, split, limit)
+    for each, rows in done.rows.items():
+        print(f"{each}: {rows} rows")
+    if done.without_teacher:
+        complain(f"{done.without_teacher} tasks have no teacher and were left out")
+    print("\n".join(map(str, done.files)))
+
+
+@data_app.command()
+def stats(
+    source: Annotated[str, typer.Argument(help="A suite's name, a suite.yaml, or a .jsonl file of task rows.")],
+    split: Annotated[list[str] | None, typer.Option(help="A split; may be repeated. All by default.")] = None,
+) -> None:
+    """Show what is in a suite: tools, calls, graders, teachers, lengths, and prompts that splits share.
+
+    Examples:
+    - `mentor-gym data stats shop`
+    """
+    from mentor_gym.curation import read_source
+    from mentor_gym.curation import stats as count
+
+    found = count(read_source(source, split))
+    heads, rows = found.table()
+    table = Table(*heads)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+    for warning in found.warnings():
+        complain(warning)
+
+
+@data_app.command("split")
+def split_(
+    source: Annotated[str, typer.Argument(help="A suite's name, a suite.yaml, or a .jsonl file of task rows.")],
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist, or be empty.")],
+    share: Annotated[list[str], typer.Option(help="SPLIT=PART, for example train=0.8; may be repeated.")],
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+    by: Annotated[str | None, typer.Option(help="A meta field, or tools: keeps such tasks together.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only rows of this split; may be repeated.")] = None,
+) -> None:
+    """Divide rows into splits, by chance but reproducibly.
+
+    Examples:
+    - `mentor-gym data split rows.jsonl --share train=0.8 --share valid=0.1 --share test=0.1 --by kind --out parts`
+    """
+    from mentor_gym.curation import read_source, split_rows
+
+    shares = {}
+    for item in share:
+        name, _, part = item.partition("=")
+        try:
+            shares[name] = float(part)
+        except ValueError:
+            raise ValueError(f"--share {item!r}: expected split=part, for example train=0.8") from None
+    for each, rows in split_rows(read_source(source, split), out, shares, seed, by).items():
+        print(f"{out / f'{each}.jsonl'}: {rows} rows")

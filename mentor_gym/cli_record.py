@@ -78,7 +78,8 @@ def record_command(
         timeout_s=timeout,
     )
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[figures]}"), TimeRemainingColumn())
-    bar = Bar(*columns, console=Console(stderr=True))
+    console = Console(stderr=True)
+    bar = Bar(*columns, console=console, disable=not console.is_terminal)
     row = bar.add_task("record", total=None, figures="")
 
     def show(state: Progress) -> None:

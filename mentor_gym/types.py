@@ -71,7 +71,8 @@ class Task(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         teacher: The reference trajectory as OpenAI chat messages: assistant messages with `tool_calls`, tool
             messages, a final assistant message whose content is the answer. Never rendered either.
         meta: Facts about the task for analysis: `kind`, `calls` (teacher calls), `paths` (how many distinct
-            sequences of calls over the offered tools reach the answer). May be empty.
+            sequences of calls over the offered tools reach the answer), `teacher_tools` (names, where there is no
+            trace). May be empty.
     """
 
     id: str

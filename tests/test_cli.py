@@ -63,7 +63,24 @@ def test_no_arguments_show_the_commands(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["list", "rollout", "play", "eval", "train", "demo", "data rebuild", "data verify", "data validate"]
+    "command",
+    [
+        "list",
+        "rollout",
+        "play",
+        "eval",
+        "train",
+        "demo",
+        "data rebuild",
+        "data verify",
+        "data validate",
+        "data import",
+        "data export",
+        "data stats",
+        "data split",
+        "record",
+        "serve-mcp",
+    ],
 )
 def test_help_has_text_and_examples(run: Run, command: str) -> None:
     code, out, _ = run(*command.split(), "--help")
@@ -467,3 +484,39 @@ def test_rebuild_keeps_rows_whose_tools_cannot_run_here(
     assert code == 0
     assert "code-full: its rows stay as they are" in out
     assert json.loads((tmp_path / "manifest.json").read_text())["files"]["code-full/train.jsonl"] == entry
+
+
+def test_data_comes_in_is_counted_divided_and_goes_out(run: Run, tmp_path: Path) -> None:
+    sample = Path(__file__).parent / "import_samples" / "xlam.json"
+    folder = tmp_path / "calls"
+    code, out, _ = run("data", "import", "xlam", sample, "--out", folder)
+    assert code == 0
+    assert "3 rows" in out
+    assert run("data", "validate", folder / "suite.yaml")[0] == 0
+    assert_one_line_error(run("data", "import", "xlam", sample, "--out", folder), "not an empty folder")
+    assert_one_line_error(run("data", "import", "xlan", sample, "--out", tmp_path / "b"), "did you mean 'xlam'")
+    code, out, _ = run("data", "stats", folder / "suite.yaml")
+    assert code == 0
+    assert "with a teacher" in out
+    code, out, _ = run(
+        "data",
+        "split",
+        folder / "suite.yaml",
+        "--share",
+        "train=0.5",
+        "--share",
+        "test=0.5",
+        "--out",
+        tmp_path / "c",
+    )
+    assert code == 0
+    rows = [len((tmp_path / "c" / f"{split}.jsonl").read_text().splitlines()) for split in ("train", "test")]
+    assert sum(rows) == 3
+    assert_one_line_error(
+        run("data", "split", folder / "suite.yaml", "--share", "half", "--out", tmp_path / "d"),
+        "expected split=part",
+    )
+    target = tmp_path / "chat.jsonl"
+    code, out, _ = run("data", "export", "shop", "--split", "test", "--limit", 2, "--out", target)
+    assert code == 0
+    assert [sorted(json.loads(line)) for line in target.read_text().splitlines()] == [["messages", "tools"]] * 2

@@ -7,6 +7,7 @@ import math
 from typing import Any
 
 import gymnasium as gym
+import msgspec
 import pytest
 from conftest import answer, call, play
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import mentor_gym
 from mentor_gym.rewards import PRESETS, make_reward
 from mentor_gym.rewards.matching import MATCHERS, canonical, student_calls, teacher_calls
-from mentor_gym.types import Transcript
+from mentor_gym.types import Task, Transcript
 
 POWER, MULTIPLY, ADD = call("power", base=3, exponent=2), call("multiply", a=2, b=9), call("add", a=1, b=2)
 UNKNOWN, MALFORMED = call("subtract", a=1, b=2), "<tool_call>{</tool_call>"
@@ -276,3 +277,11 @@ def test_canonical_arguments() -> None:
     assert canonical([1, 2]) != canonical([2, 1])
     assert canonical({"a": None}) != canonical({"a": 0})
     hash(canonical({"a": [{"b": [1, "x", None]}]}))
+
+
+def test_a_teacher_known_by_its_tools_alone_guides_too() -> None:
+    """MENTOR's own data names the teacher's tools and has no trace."""
+    meta = {"teacher_tools": ["power", "multiply"]}
+    task = Task("1", "math", "train", "?", ["power", "multiply"], "18", {"kind": "number"}, None, [], meta)
+    assert teacher_calls(task) == (("power", {}), ("multiply", {}))
+    assert teacher_calls(msgspec.structs.replace(task, meta={})) == ()

@@ -21,20 +21,17 @@ compositionality gap in language models", 2022 (Bamboogle).
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import yaml
 
-from mentor_gym.data import DataError, write_tasks
+from mentor_gym.data import DataError
 from mentor_gym.grading import grade
+from mentor_gym.importers.base import NAME, Imported, Request, longest_teacher, write_suite
+from mentor_gym.importers.files import kind_of, one_line, rows, text_field
 from mentor_gym.protocol import clean
 from mentor_gym.suites.plans import teacher_messages
 from mentor_gym.tools.base import Tool
@@ -43,8 +40,6 @@ from mentor_gym.types import Task
 
 # Open-domain questions have more look-alikes than the shipped suite.
 RESULTS = 5
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
-_UNREADABLE = "nested too deeply, or a number too long"
 _TOOLS = '''"""Tools of this suite: full-text search over corpus.jsonl, which stands beside this file."""
 
 from pathlib import Path
@@ -57,25 +52,6 @@ def make_box() -> ToolBox:
     """Build the search box."""
     return search_box(Path(__file__).with_name("corpus.jsonl"), engine="{engine}", results={results})
 '''
-
-
-@dataclass(frozen=True)
-class Imported:
-    """What an import has written.
-
-    Attributes:
-        suite: Path of the `suite.yaml`.
-        rows: Number of task rows by split.
-        documents: Number of documents in the corpus.
-        teachers: Number of rows with a teacher.
-        longest: Assistant turns of the longest teacher; an environment with a smaller `max_turns` cuts it off.
-    """
-
-    suite: Path
-    rows: dict[str, int]
-    documents: int
-    teachers: int
-    longest: int
 
 
 @dataclass
@@ -123,7 +99,7 @@ def import_qa(
         DataError: A file or row cannot be used; names file, line and field. Nothing was written then.
         ValueError: Another argument is wrong.
 
-    >>> import tempfile
+    >>> import json, tempfile
     >>> row = {"_id": "1", "question": "Where is the capital of Peru?", "answer": "at the coast",
     ...        "supporting_facts": [["Peru", 0], ["Lima", 0]],
     ...        "context": [["Peru", ["Its capital is Lima."]], ["Lima", ["Lima is at the coast."]]]}
@@ -136,7 +112,7 @@ def import_qa(
     if not sources:
         raise ValueError("sources needs at least one split: {'train': 'file.json'}")
     for each in (name, *sources):
-        if not isinstance(each, str) or not _NAME.fullmatch(each) or each == "corpus":
+        if not isinstance(each, str) or not NAME.fullmatch(each) or each == "corpus":
             raise ValueError(f"a name of letters, digits, - and _ (and not 'corpus') is needed, got {each!r}")
     if limit is not None and (type(limit) is not int or limit < 1):
         raise ValueError(f"limit must be a whole number of at least 1 or None, got {limit!r}")
@@ -158,34 +134,36 @@ def import_qa(
         ]
         for split, found in questions.items()
     }
-    suite = _write(Path(folder), name, tasks, documents, engine)
-    lengths = [(len(task.teacher) + 1) // 2 for found in tasks.values() for task in found if task.teacher]
+    encoder = msgspec.json.Encoder()
+    files = {
+        "corpus.jsonl": b"".join(encoder.encode(document) + b"\n" for document in documents.documents),
+        "tools.py": _TOOLS.format(engine=engine, results=RESULTS).encode(),
+    }
+    suite = write_suite(Path(folder), name, "imported questions, answered by searching a corpus", files, tasks)
     return Imported(
         suite=suite,
         rows={split: len(found) for split, found in tasks.items()},
+        teachers=sum(bool(task.teacher) for found in tasks.values() for task in found),
+        longest=longest_teacher(tasks),
         documents=len(documents),
-        teachers=len(lengths),
-        longest=max(lengths, default=0),
     )
 
 
-def _write(folder: Path, name: str, tasks: Mapping[str, list[Task]], corpus: Corpus, engine: str) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    encoder = msgspec.json.Encoder()
-    lines = (encoder.encode(document) + b"\n" for document in corpus.documents)
-    (folder / "corpus.jsonl").write_bytes(b"".join(lines))
-    (folder / "tools.py").write_text(_TOOLS.format(engine=engine, results=RESULTS), encoding="utf-8")
-    for split, found in tasks.items():
-        write_tasks(folder / f"{split}.jsonl", found)
-    content = {
-        "name": name,
-        "description": "imported questions, answered by searching a corpus",
-        "tools": "tools.py",
-        "splits": {split: f"{split}.jsonl" for split in tasks},
-    }
-    suite = folder / "suite.yaml"
-    suite.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
-    return suite
+def convert(
+    request: Request,
+    corpus: str | Path | None = None,
+    aliases: str | Path | None = None,
+    engine: str = "fts5",
+) -> Imported:
+    """Import the files of a request; see `import_qa`.
+
+    Raises:
+        DataError: A file or row cannot be used.
+        ValueError: The request wishes what question sets do not know, or another argument is wrong.
+    """
+    if request.seed is not None or request.skip_broken:
+        raise ValueError("format qa takes the first rows and refuses broken ones: leave out seed and skip_broken")
+    return import_qa(request.sources, request.folder, request.name, corpus, aliases, request.limit, engine)
 
 
 def _task(
@@ -254,7 +232,7 @@ def _corpus_of(questions: list[_Question]) -> Corpus:
 
 
 def _questions(path: Path, aliases: Mapping[str, list[str]], limit: int | None) -> Iterator[_Question]:
-    for number, (where, row) in enumerate(_rows(path)):
+    for number, (where, row) in enumerate(rows(path)):
         if limit is not None and number >= limit:
             return
         yield _read(where, row, aliases)
@@ -262,16 +240,16 @@ def _questions(path: Path, aliases: Mapping[str, list[str]], limit: int | None) 
 
 def _read(where: str, row: Any, aliases: Mapping[str, list[str]]) -> _Question:
     if not isinstance(row, dict):
-        raise DataError(f"{where}: expected an object, got {_kind(row)}")
+        raise DataError(f"{where}: expected an object, got {kind_of(row)}")
     metadata = row.get("metadata")
     row = {**(metadata if isinstance(metadata, dict) else {}), **row}
-    question = _text(row, ("question", "Question"), where)
+    question = text_field(row, ("question", "Question"), where)
     if "golden_answers" in row and "answer" not in row:
         answers = _texts(row["golden_answers"], f'{where}: field "golden_answers"')
         if not answers:
             raise DataError(f'{where}: field "golden_answers": expected at least one answer')
     else:
-        answers = [_text(row, ("answer", "Answer"), where)]
+        answers = [text_field(row, ("answer", "Answer"), where)]
     answer_id = row.get("answer_id")
     if isinstance(answer_id, str):
         answers += aliases.get(answer_id, [])
@@ -283,18 +261,18 @@ def _read(where: str, row: Any, aliases: Mapping[str, list[str]]) -> _Question:
         for i, (title, sentences) in enumerate(context):
             at = f'{where}: field "context[{i}]"'
             if not isinstance(title, str) or not title.strip():
-                raise DataError(f"{at}: expected a title, got {_kind(title)}")
+                raise DataError(f"{at}: expected a title, got {kind_of(title)}")
             # HotpotQA's sentences begin with the blank that parts them, those of others do not.
             text = " ".join(filter(None, (sentence.strip() for sentence in _texts(sentences, at))))
             # A paragraph may be empty in the published files; there is nothing to find in it.
             if text:
-                paragraphs.append((_one_line(title), text))
+                paragraphs.append((one_line(title), text))
     supporting = []
     for i, (title, sentence) in enumerate(facts or ()):
         at = f'{where}: field "supporting_facts[{i}]"'
         if not isinstance(title, str) or type(sentence) is not int:
             raise DataError(f"{at}: expected a title and the number of a sentence")
-        supporting.append(_one_line(title))
+        supporting.append(one_line(title))
     meta: dict[str, Any] = {}
     if "_id" in row or "id" in row:
         meta["source_id"] = clean(str(row.get("_id", row.get("id"))))
@@ -307,23 +285,9 @@ def _read(where: str, row: Any, aliases: Mapping[str, list[str]]) -> _Question:
     )
 
 
-def _text(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
-    for name in names:
-        if name in row:
-            value = row[name]
-            if not isinstance(value, str) or not value.strip():
-                raise DataError(f'{where}: field "{name}": expected a text that is not blank, got {_kind(value)}')
-            return clean(value.strip())
-    raise DataError(f'{where}: field "{names[0]}" is missing')
-
-
-def _one_line(title: str) -> str:
-    return " ".join(clean(title).split())
-
-
 def _texts(value: Any, at: str) -> list[str]:
     if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise DataError(f"{at}: expected a list of texts, got {_kind(value)}")
+        raise DataError(f"{at}: expected a list of texts, got {kind_of(value)}")
     return [clean(item) for item in value]
 
 
@@ -344,27 +308,17 @@ def _pairs(
             raise DataError(f"{at}: {len(titles)} titles, but {len(others)} of the other column")
         return list(zip(titles, others))
     if not isinstance(value, list):
-        raise DataError(f"{at}: expected a list of pairs or two lists, got {_kind(value)}")
+        raise DataError(f"{at}: expected a list of pairs or two lists, got {kind_of(value)}")
     for i, pair in enumerate(value):
         if not isinstance(pair, list) or len(pair) != 2:
             raise DataError(f'{where}: field "{name}[{i}]": expected a pair')
     return [(first, second) for first, second in value]
 
 
-def _kind(value: Any) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, str):
-        return repr(value[:40])
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    return str(value)[:40]
-
-
 def _read_aliases(path: Path) -> dict[str, list[str]]:
     """Read `id_aliases.json`: one object a line; aliases and demonyms both count, as in the published scores."""
     found = {}
-    for where, row in _rows(path):
+    for where, row in rows(path):
         if not isinstance(row, dict) or not isinstance(row.get("Q_id"), str):
             raise DataError(f'{where}: field "Q_id" is missing')
         found[row["Q_id"]] = [
@@ -373,63 +327,3 @@ def _read_aliases(path: Path) -> dict[str, list[str]]:
             for text in _texts(row.get(name, []), f'{where}: field "{name}"')
         ]
     return found
-
-
-def _rows(path: Path) -> Iterator[tuple[str, Any]]:
-    """Yield each row with where it stands, for messages."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}") from None
-    if path.suffix == ".csv":
-        reader = csv.DictReader(io.StringIO(text, newline=""))
-        try:
-            for row in reader:
-                # A field may hold line ends: the number is that of the row's last line.
-                yield f"{path}, line {reader.line_num}", {key: value for key, value in row.items() if key}
-        except csv.Error as error:
-            raise DataError(f"{path}, line {reader.line_num}: not CSV: {error}") from None
-    elif text.lstrip().startswith("["):
-        yield from _array(path, text)
-    else:
-        # Not splitlines(): JSON strings may hold other line separators of Unicode as they are.
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield f"{path}, line {number}", _decode(line, f"{path}, line {number}")
-
-
-def _decode(line: str, where: str) -> Any:
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError) as error:
-        problem = error.msg if isinstance(error, json.JSONDecodeError) else _UNREADABLE
-        raise DataError(f"{where}: not JSON: {problem}") from None
-
-
-def _array(path: Path, text: str) -> Iterator[tuple[str, Any]]:
-    """Yield the items of a JSON array. The published files are one line of hundreds of megabytes: rows count."""
-    decoder = json.JSONDecoder()
-    blank = re.compile(r"[ \t\r\n]*")
-    position = blank.match(text, text.index("[") + 1).end()  # type: ignore[union-attr]
-    line, counted, number = 1, 0, 0
-    while not text.startswith("]", position):
-        line += text.count("\n", counted, position)
-        counted = position
-        number += 1
-        where = f"{path}, line {line} (row {number})"
-        try:
-            row, position = decoder.raw_decode(text, position)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}, line {error.lineno} (row {number}): not JSON: {error.msg}") from None
-        except (ValueError, RecursionError):
-            raise DataError(f"{where}: not JSON: {_UNREADABLE}") from None
-        yield where, row
-        position = blank.match(text, position).end()  # type: ignore[union-attr]
-        if text.startswith(",", position):
-            position = blank.match(text, position + 1).end()  # type: ignore[union-attr]
-        elif not text.startswith("]", position):
-            raise DataError(f"{where}: not JSON: expected , or ] after the row")
-    if text[position + 1 :].strip():
-        raise DataError(f"{path}: not JSON: text after the end of the array")

@@ -61,11 +61,16 @@ def student_calls(transcript: Transcript) -> list[MatchCall]:
 def teacher_calls(task: Task) -> tuple[MatchCall, ...]:
     """Return the calls of the task's teacher trace, in order.
 
+    Of a task without a trace whose `meta` names the teacher's tools (`teacher_tools`, as in MENTOR's data), calls
+    of these without arguments: enough for matchers of names.
+
     >>> function = {"name": "add", "arguments": '{"a": 1, "b": 2}'}
     >>> trace = [{"role": "assistant", "content": None, "tool_calls": [{"function": function}]}]
     >>> teacher_calls(Task("1", "math", "train", "1 and 2?", ["add"], "3", {"kind": "number"}, None, trace))
     (('add', {'a': 1, 'b': 2}),)
     """
+    if not task.teacher:
+        return tuple((str(name), {}) for name in task.meta.get("teacher_tools", ()))
     return _teacher_calls(task.suite, task.split, task.id, _Teacher(task.teacher))
 
 
