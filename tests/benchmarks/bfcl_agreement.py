@@ -18,9 +18,9 @@ from functools import lru_cache
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+from mentor_gym.expected_calls import LEFT_OUT, calls_match
 from mentor_gym.grading import grade
 from mentor_gym.suites import bfcl, bfcl_multi_turn
-from mentor_gym.expected_calls import LEFT_OUT, calls_match
 from mentor_gym.tools.bfcl import NEXT_REQUEST, ApiBox, attributes, read_lines
 from mentor_gym.types import Task
 
