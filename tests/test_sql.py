@@ -14,6 +14,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -901,3 +902,50 @@ def test_whatever_is_written_there_is_a_result(statement: str) -> None:
     assert expanded_size(statement) >= 0
     twin = opened_at(STATE, box.snapshot())
     assert content(twin) == content(box)
+
+
+def test_readers_of_a_thread_share_a_connection_and_writers_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"script": "CREATE TABLE shared (name TEXT); INSERT INTO shared VALUES ('a')"}
+    boxes = [SqlBox() for _ in range(3)]
+    for box in boxes[:2]:
+        box.open(state)
+    boxes[2].open({**state, "writable": ["shared"]})
+    count = {"sql": "SELECT count(*) FROM shared"}
+    for box in boxes:
+        assert box.tools["query"].call(count).output.endswith("[1]")
+    one, other, writer = (box._connection for box in boxes)
+    assert one is other
+    assert writer is not one
+    # Neither a limit that one has run into, nor a close, nor what another writes, reaches the next.
+    endless = "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
+    assert "too many operations" in boxes[0].tools["query"].call({"sql": endless}).output
+    assert boxes[2].tools["execute"].call({"sql": "INSERT INTO shared VALUES ('b')"}).ok
+    boxes[0].close()
+    assert boxes[1].tools["query"].call(count).output.endswith("[1]")
+    assert not boxes[1].tools["execute"].call({"sql": "DELETE FROM shared"}).ok
+    assert boxes[2].tools["query"].call(count).output.endswith("[2]")
+    found = []
+
+    def elsewhere() -> None:
+        box = SqlBox()
+        box.open(state)
+        found.append((box.tools["query"].call(count).output, box._connection))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert found[0][0].endswith("[1]")
+    assert found[0][1] is not one
+    # A forked process makes its own.
+    monkeypatch.setattr(sql.os, "getpid", lambda: -1)
+    boxes[0].open(state)
+    assert boxes[0].tools["query"].call(count).output.endswith("[1]")
+    assert boxes[0]._connection is not one
+
+
+def test_a_thread_keeps_few_connections() -> None:
+    box = SqlBox()
+    for number in range(sql.MAX_SHARED + 5):
+        box.open({"script": f"CREATE TABLE t{number} (name TEXT)"})
+        assert box.tools["query"].call({"sql": f"SELECT * FROM t{number}"}).ok
+    assert len(sql._shared.connections) == sql.MAX_SHARED

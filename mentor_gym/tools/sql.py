@@ -7,9 +7,11 @@ first query. What a statement may do and cost is in `mentor_gym.tools.sql_guard`
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
-from collections import Counter
+import threading
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
@@ -28,6 +30,8 @@ from mentor_gym.tools.sql_guard import (
 MAX_ROWS = 50
 # What the largest database may grow by.
 MAX_NEW_PAGES = 64
+# Connections that a thread keeps to databases that are only read.
+MAX_SHARED = 32
 CUT_MARK = f"(more rows; only the first {MAX_ROWS} are shown)"
 NO_ROWS = "(no rows)"
 _MAX_ROWID = 2**63 - 1
@@ -138,6 +142,54 @@ def _count_rows(connection: sqlite3.Connection, table: str) -> Counter[tuple[Any
 @lru_cache(maxsize=128)
 def _database(fill: Fill, state: str) -> Database:
     return Database(fill, json.loads(state))
+
+
+def _connect(database: Database, writable: bool) -> tuple[sqlite3.Connection, Guard]:
+    """Copy a database into memory, and set a guard over it."""
+    guard = Guard(frozenset((*database.tables, *_CATALOGUE)))
+    # No cache of statements: the authorizer is asked when a statement is compiled, and must be each time.
+    connection = sqlite3.connect(":memory:", isolation_level=None, cached_statements=0, check_same_thread=False)
+    connection.deserialize(database.content)
+    # Before the authorizer, which allows no PRAGMA. Large sorts would go to files without temp_store.
+    for setting in (
+        "temp_store = 2",
+        "trusted_schema = 0",
+        "foreign_keys = 1",
+        f"max_page_count = {database.pages + MAX_NEW_PAGES}",
+        f"query_only = {int(not writable)}",
+    ):
+        connection.execute(f"PRAGMA {setting}")
+    for limit, value in LIMITS.items():
+        connection.setlimit(limit, value)
+    connection.set_authorizer(guard.authorize)
+    connection.set_progress_handler(guard.tick, OPERATIONS_A_TICK)
+    return connection, guard
+
+
+class _Shared(threading.local):
+    """Connections of a thread over databases that are only read: copying one takes as long as several queries."""
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.connections: OrderedDict[int, tuple[Database, sqlite3.Connection, Guard]] = OrderedDict()
+
+
+_shared = _Shared()
+
+
+def _reading(database: Database, writable: bool) -> tuple[sqlite3.Connection, Guard]:
+    """Return this thread's connection to a database that nobody changes."""
+    if _shared.pid != os.getpid():
+        # A fork: what SQLite holds of the parent is left alone.
+        _shared.__init__()  # type: ignore[misc]
+    found = _shared.connections.pop(id(database), None)
+    if found is None:
+        found = (database, *_connect(database, writable=False))
+        if len(_shared.connections) >= MAX_SHARED:
+            # Not closed: a box may be using it; it goes with the last of them.
+            _shared.connections.popitem(last=False)
+    _shared.connections[id(database)] = found
+    return found[1:]
 
 
 class SqlBox(ToolBox):
@@ -310,7 +362,7 @@ class SqlBox(ToolBox):
         self._writable = frozenset()
 
     def _disconnect(self) -> None:
-        if self._connection is not None:
+        if self._connection is not None and self._writable:
             self._connection.close()
         self._connection = None
         self._guard = None
@@ -329,26 +381,8 @@ class SqlBox(ToolBox):
     def _connected(self) -> tuple[sqlite3.Connection, Guard]:
         if self._connection is None or self._guard is None:
             database = self._database()
-            guard = Guard(frozenset((*database.tables, *_CATALOGUE)))
-            # No cache of statements: the authorizer is asked when a statement is compiled, and must be each time.
-            connection = sqlite3.connect(
-                ":memory:", isolation_level=None, cached_statements=0, check_same_thread=False
-            )
-            connection.deserialize(database.content)
-            # Before the authorizer, which allows no PRAGMA. Large sorts would go to files without temp_store.
-            for setting in (
-                "temp_store = 2",
-                "trusted_schema = 0",
-                "foreign_keys = 1",
-                f"max_page_count = {database.pages + MAX_NEW_PAGES}",
-                f"query_only = {int(not self._writable)}",
-            ):
-                connection.execute(f"PRAGMA {setting}")
-            for limit, value in LIMITS.items():
-                connection.setlimit(limit, value)
-            connection.set_authorizer(guard.authorize)
-            connection.set_progress_handler(guard.tick, OPERATIONS_A_TICK)
-            self._connection, self._guard = connection, guard
+            connect = _connect if self._writable else _reading
+            self._connection, self._guard = connect(database, bool(self._writable))
         return self._connection, self._guard
 
     def _command(self, sql: str) -> list[Any]:
