@@ -149,6 +149,7 @@ def main():
             send({"id": number, "result": result})
 
 
-main()
-if helper:
-    helper.wait()
+if __name__ == "__main__":
+    main()
+    if helper:
+        helper.wait()

@@ -21,7 +21,7 @@ from conftest import row, teacher
 
 import mentor_gym
 from mentor_gym.grading import GRADERS
-from mentor_gym.suites import SUITES, Suite, load_suite
+from mentor_gym.suites import EXTRA_SUITES, SUITES, Suite, load_suite
 from mentor_gym.suites.base import TaskSet
 from mentor_gym.testing._audit import listening
 from mentor_gym.testing._env_state import _pickle_start
@@ -36,7 +36,7 @@ from mentor_gym.tools.base import Tool, ToolBox
 from mentor_gym.tools.math import math_box
 from mentor_gym.types import Task
 
-IDS = sorted(name for name in gym.registry if name.startswith("MentorTool-"))
+IDS = ["MentorTool-v0", *(f"MentorTool-{name.title()}-v0" for name in SUITES)]
 # How to play the guessing game so that its number shows.
 GUESSES = ["10", "5", "15", "7", "13"]
 EXTRAS = {"reward-terms", "tools-freed", "teacher", "maximum", "answer-hidden", "state", "state-plain"}
@@ -77,6 +77,18 @@ VARIANTS: list[dict[str, Any]] = [{"dense": True, "reward": "strict"}, {"prompt"
 )
 def test_registered_ids_keep_every_promise(target: str, kwargs: dict[str, Any]) -> None:
     report = check_env(target, kwargs=kwargs)
+    assert names(report, Outcome.PASSED) == {check.name for check in CHECKS}, str(report)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(EXTRA_SUITES))
+def test_ids_that_need_an_extra_keep_every_promise(name: str) -> None:
+    box = load_suite(name).new_box
+    try:
+        box().open(None)
+    except (ImportError, RuntimeError) as error:
+        pytest.skip(str(error))
+    report = check_env(f"MentorTool-{name.title()}-v0", kwargs={"split": load_suite(name).splits[0]})
     assert names(report, Outcome.PASSED) == {check.name for check in CHECKS}, str(report)
 
 

@@ -29,7 +29,7 @@ from hypothesis import strategies as st
 
 from mentor_gym.protocol import clean, neutralise
 from mentor_gym.testing import check_tool
-from mentor_gym.tools import monty, monty_wire, monty_worker
+from mentor_gym.tools import monty, monty_library, monty_wire, monty_worker
 from mentor_gym.tools.code import NOTHING_PRINTED, STOPPED, UNDONE, CodeBox, code_box
 from mentor_gym.tools.monty import COMPUTING_S, Interpreter, Session
 from mentor_gym.tools.monty_library import Library, library
@@ -1084,3 +1084,11 @@ def test_any_text_is_a_program(fuzzed, code):
 def fuzzed():
     with contextlib.closing(Interpreter(wrap=False)) as interpreter:
         yield CodeBox(interpreter)
+
+
+def test_the_modules_are_the_same_in_an_interactive_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr("builtins._", raising=False)
+    folder = Path(monty_library.__file__).with_name("sandbox")
+    expected = monty_library.Library(folder).preludes
+    monkeypatch.setattr("builtins._", 7, raising=False)
+    assert monty_library.Library(folder).preludes == expected

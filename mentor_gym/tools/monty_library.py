@@ -44,7 +44,8 @@ class Library:
         tree = ast.parse(source)
         defined = [name for node in tree.body for name in _defined(node) if not name.startswith("_")]
         used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        held = sorted(name for name in used if hasattr(builtins, name) and name not in defined)
+        # An interactive Python keeps its last value in builtins._, which no module means.
+        held = sorted(name for name in used - {"_"} if hasattr(builtins, name) and name not in defined)
         lines = [
             f"def _make_{module}({', '.join(f'{name}={name}' for name in held)}):",
             *(f"    {line}" for line in source.splitlines()),
