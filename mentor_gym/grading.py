@@ -27,8 +27,15 @@ _NUMBER = re.compile(r"[-+]?(?:\d+(?:,\d{3})*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3
 _FRACTION = re.compile(
     r"([-+]?)\s*(?:\\[dt]?frac\{\s*(-?\d{1,15})\s*\}\{\s*(-?\d{1,15})\s*\}|(\d{1,15})\s*/\s*(\d{1,15}))"
 )
-# Punctuation, but neither a decimal point nor the sign of a number: "3.5" is not "35".
-_DROP = re.compile(rf"(?!(?<=\d)\.(?=\d)|(?<!\w)-(?=\d))[{re.escape(string.punctuation)}]")
+_WHOLE = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.0*)?")
+# Punctuation, but neither what stands inside numbers, dates and times nor the sign of a number: "3.5" is not "35".
+_DROP = re.compile(rf"(?!(?<=\d)[.:/-](?=\d)|(?<!\w)-(?=\d))[{re.escape(string.punctuation)}]")
+# How people set off an answer, say what it is of, and its unit, one word: `**42**`, `x = 42`, `42 km/h`.
+_FRAME = re.compile(r"\*\*(.*)\*\*|\\boxed\{(.*)\}", re.DOTALL)
+_NAMED = re.compile(r"[A-Za-z]\w{0,20} ?= ?")
+_UNIT = re.compile(r"(?<=[\d.]) ?(?!or$|and$|to$)(?:[A-Za-zµ°][A-Za-zµ°/²³^\d]{0,14})$")
+# What may stand before an item of a list.
+_BULLET = re.compile(r"(?:and|&|[-*•](?= ))\s+", re.IGNORECASE)
 
 
 def parse_number(text: str) -> tuple[float, int] | None:
@@ -58,16 +65,29 @@ def parse_number(text: str) -> tuple[float, int] | None:
 def grade_number(answer: str, gold: str) -> bool:
     """Compare numbers: equal to one part in a million, or correctly rounded to two or more decimals.
 
-    A gold answer that is a whole number must be met to within 0.01, however large it is.
+    A gold answer that is a whole number must be met to within 0.01, however large it is. A unit of one word after
+    the answer's number, `x =` before it, and what sets it off (`**42**`) do not count.
 
     >>> grade_number("42.0", "42"), grade_number("3.33", "3.333333333"), grade_number("3.3", "3.333333333")
     (True, True, False)
     >>> grade_number("5000212", "5000211")
     False
     """
+    return equal_numbers(answer, gold) or (len(answer) <= 100 and equal_numbers(_bare(answer), gold))
+
+
+def equal_numbers(answer: str, gold: str) -> bool:
+    """Compare two texts that are numbers and nothing else, as `grade_number` does.
+
+    >>> equal_numbers("1,000", "1000.0"), equal_numbers("5 m", "5")
+    (True, False)
+    """
     given, wanted = parse_number(answer), parse_number(gold)
     if given is None or wanted is None:
         return False
+    if abs(wanted[0]) > 2**40 and _WHOLE.fullmatch(gold) and _WHOLE.fullmatch(answer):
+        # Beyond what a float tells apart.
+        return _to_int(answer) == _to_int(gold)
     tolerance = 1e-6 * abs(wanted[0]) if wanted[0] else 1e-9
     if gold.strip().lstrip("-").isdigit():
         tolerance = min(tolerance, 0.01)
@@ -76,13 +96,27 @@ def grade_number(answer: str, gold: str) -> bool:
     return abs(given[0] - wanted[0]) <= tolerance
 
 
+def _bare(answer: str) -> str:
+    """Return a number without what sets it off, its name and its unit."""
+    text = answer.strip().rstrip(".")
+    match = _FRAME.fullmatch(text)
+    text = ((match[1] or match[2] or "") if match else text).strip()
+    name = _NAMED.match(text)
+    text = text[name.end() :] if name else text
+    return text if parse_number(text) is not None else _UNIT.sub("", text)
+
+
+def _to_int(text: str) -> int:
+    return int(text.partition(".")[0].replace(",", ""))
+
+
 def normalise_text(text: str) -> str:
     """Lower-case, drop punctuation and articles, collapse white space (the usual question-answering form).
 
-    Points and signs inside numbers stay.
+    Signs inside numbers, dates and times stay.
 
-    >>> normalise_text("The  Eiffel Tower!"), normalise_text("-3.5.")
-    ('eiffel tower', '-3.5')
+    >>> normalise_text("The  Eiffel Tower!"), normalise_text("-3.5."), normalise_text("2024-11-22")
+    ('eiffel tower', '-3.5', '2024-11-22')
     """
     words = _DROP.sub("", text[:1000].lower()).split()
     return " ".join(word for word in words if word not in ("a", "an", "the"))
@@ -107,9 +141,27 @@ def _text(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> 
 def _set(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:
     separator = options.get("separator", ",")
     given, wanted = (
-        sorted(filter(None, (normalise_text(item) for item in text.split(separator)))) for text in (answer, gold)
+        _items(answer, separator),
+        sorted(map(_item, filter(None, map(str.strip, gold.split(separator))))),
     )
-    return bool(given) and given == wanted
+    if not given or not wanted:
+        return False
+    if sorted(map(_item, given)) == wanted:
+        return True
+    # "A, B and C", where no item is "B and C".
+    head, joined, tail = given[-1].rpartition(" and ")
+    return bool(joined) and sorted(map(_item, [*given[:-1], head, tail])) == wanted
+
+
+def _items(text: str, separator: str) -> list[str]:
+    """Split a list as people write it: a bullet or "and" before an item, items on lines of their own."""
+    parts = (part.strip() for line in text[:10_000].splitlines() for part in line.split(separator))
+    return [item for part in parts if (item := _BULLET.sub("", part, count=1) if _BULLET.match(part) else part)]
+
+
+def _item(text: str) -> tuple[float, str]:
+    number = parse_number(text)
+    return (0.0, normalise_text(text)) if number is None else (number[0], "")
 
 
 def _math(answer: str, gold: str, options: dict[str, Any], final_state: Any) -> bool:

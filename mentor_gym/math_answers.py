@@ -1,6 +1,6 @@
 r"""Mathematical answers: numbers, then texts that are alike, then mathematics.
 
-`grade_math` tries what is cheap first. Two numbers are compared as `mentor_gym.grading.grade_number` does; two
+`grade_math` tries what is cheap first. Two numbers are compared as `mentor_gym.grading.equal_numbers` does; two
 texts that differ only in how LaTeX is written are equal; what is left goes to math-verify
 (https://github.com/huggingface/Math-Verify, the extra `math`), which reads LaTeX into sympy and simplifies.
 
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from mentor_gym.grading import grade_number, parse_number
+from mentor_gym.grading import equal_numbers, parse_number
 
 MAX_CHARS = 1_000
 MAX_DEPTH = 20
@@ -143,7 +143,7 @@ def grade_math(answer: str, gold: str) -> bool:
     >>> grade_math("42.0", "42"), grade_math(r"$\dfrac{1}{2}x$", r"\frac{1}{2} x"), grade_math("43", "42")
     (True, True, False)
     """
-    if grade_number(answer, gold):
+    if equal_numbers(answer, gold):
         return True
     if _both_numbers(answer, gold):
         return False
@@ -158,7 +158,7 @@ def grade_math(answer: str, gold: str) -> bool:
     (given, unit), (wanted, other) = _split_unit(given), _split_unit(wanted)
     if unit and other and unit != other:
         return False
-    if given == wanted or grade_number(given, wanted):
+    if given == wanted or equal_numbers(given, wanted):
         return True
     if _both_numbers(given, wanted):
         return False

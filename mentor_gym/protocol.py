@@ -277,9 +277,10 @@ def render_prompt(task: Task, schemas: Sequence[dict[str, Any]], style: str = "f
     """
     question = clean(task.prompt)
     if style == "compact":
-        lines = [render_signature(schema["function"]) for schema in schemas]
+        lines = [neutralise(render_signature(schema["function"])) for schema in schemas]
         return [{"role": "user", "content": "\n".join([*lines, question])}]
-    tools = "\n".join(to_json(schema["function"]) for schema in schemas)
+    # A server's or a file's schemas may hold what its author wants a model to believe.
+    tools = neutralise("\n".join(to_json(schema["function"]) for schema in schemas))
     system = f"{_INSTRUCTIONS}\n\nThe tools, one JSON schema a line:\n<tools>\n{tools}\n</tools>"
     return [{"role": "system", "content": system}, {"role": "user", "content": question}]
 
@@ -294,5 +295,6 @@ def render_signature(function: dict[str, Any]) -> str:
     parameters = function.get("parameters") or {}
     required = parameters.get("required", ())
     names = ", ".join(name if name in required else name + "?" for name in parameters.get("properties", ()))
+    names = " ".join(names.split())
     summary = (function.get("description") or "").split("\n", 1)[0].split(". ", 1)[0].rstrip(".")
     return f"{function['name']}({names}): {summary}"

@@ -127,6 +127,9 @@ def test_everything_shipped_is_on_the_list() -> None:
     assert [examination.target for examination in examine_shipped("reward")][:2] == ["sparse", "mentor"]
 
 
+TILL = str(Path(__file__).parent / "till_suite" / "suite.yaml")
+
+
 @pytest.fixture
 def broken_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (tmp_path / "my_reward_module.py").write_text(
@@ -168,7 +171,7 @@ def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str
 
 def test_the_plug_in_makes_each_check_an_item(broken_module: str, tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text("def test_mine():\n    pass\n")
-    done = run_pytest(tmp_path, "--mentor-reward", broken_module, "--mentor-reward", "sparse")
+    done = run_pytest(tmp_path, "--mentor-reward", broken_module, "--mentor-suite", TILL)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed" in done.stdout
     assert "to fix it" in done.stdout
@@ -176,14 +179,14 @@ def test_the_plug_in_makes_each_check_an_item(broken_module: str, tmp_path: Path
     assert len(failed) == 1
     assert f"mentor-reward::{broken_module}::" in failed[0]
 
-    done = run_pytest(tmp_path, "--mentor-reward", "sparse")
+    done = run_pytest(tmp_path, "--mentor-suite", TILL)
     assert done.returncode == 0, done.stdout + done.stderr
-    passed = len([result for result in examine("sparse") if result.outcome is Outcome.PASSED])
+    passed = len([result for result in examine(TILL) if result.outcome is Outcome.PASSED])
     assert f"{passed + 1} passed" in done.stdout
 
 
 def test_the_plug_in_needs_no_other_test_and_refuses_unknown_names(tmp_path: Path) -> None:
-    done = run_pytest(tmp_path, "--mentor-reward", "sparse")
+    done = run_pytest(tmp_path, "--mentor-suite", TILL)
     assert done.returncode == 0, done.stdout + done.stderr
     done = run_pytest(tmp_path, "--mentor-reward", "spars")
     assert done.returncode == 4

@@ -21,10 +21,14 @@ Rows that have tests elsewhere:
 - 14 and 15, in more ways and in other threads: test_timeout.py
 - 31, of the arithmetic tools: test_tools.py::test_31_math_tools_stay_bounded
 
-Not here, because they are about tools that run what a policy writes, which have tests of their own: 16 (huge
-powers), 20 (walks through dunders), 21 (files, sockets, forks), 23 (regular expressions), 24 (sleep) and 34 (dead
-workers) of sandboxes for code; 26 to 28 of SQL; 29 of search; 30 of files; 31 and 32 of calculators and units; 33
-of MCP servers. A function of one's own is trusted code: of 14, 15, 17 to 19, 22 and 25 it must survive what a
+Rows about tools that run what a policy writes have tests, named by their numbers, beside the tools:
+
+- 14 to 25, 34, 36, 38, 44 (programs): test_code.py, test_code_full.py
+- 23, 25 to 28 (statements): test_sql.py; 23, 25, 29 (searches): test_search.py
+- 30 (paths and quotas): test_files.py; 32 (units): test_units.py
+- 33, 34, 36, 38, 44 (servers of tools): test_mcp.py
+
+A function of one's own is trusted code: of 14, 15, 17 to 19, 22 and 25 it must survive what a
 mistake can do.
 """
 

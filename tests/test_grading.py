@@ -196,3 +196,72 @@ def test_a_state_that_is_no_list_of_calls_matches_none(final_state: Any) -> None
     assert not grade("ok", "ok", {"kind": "calls", "expected": []}, final_state)
     assert grade("ok", "ok", {"kind": "calls", "expected": []}, [])
     assert not grade(" ", "ok", {"kind": "calls", "expected": []}, [])
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("1357.77 K", "1357.77", True),
+        ("5.5 hours", "5.5", True),
+        ("116 km2", "116", True),
+        ("68 °F", "68", True),
+        ("80 km/h", "80", True),
+        ("5kg", "5", True),
+        ("**42**", "42", True),
+        (r"\boxed{42}", "42", True),
+        ("x = 42", "42", True),
+        ("total = 42 EUR.", "42", True),
+        ("5 km", "5000", False),
+        ("42 or 43", "42", False),
+        ("42 or", "42", False),
+        ("42 of many", "42", False),
+        ("between 41 and 42", "42", False),
+        ("**", "42", False),
+        ("K", "42", False),
+        ("90071992547409930", "90071992547409931", False),
+        ("90,071,992,547,409,931", "90071992547409931", True),
+        ("90071992547409931.0", "90071992547409931", True),
+        ("-90071992547409931", "90071992547409931", False),
+        ("9.0071992547409931e16", "90071992547409931", True),
+    ],
+)
+def test_numbers_as_people_write_them(answer: str, gold: str, expected: bool) -> None:
+    assert grade(answer, gold, NUMBER) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("22:50", "22:50", True),
+        ("2:250", "22:50", False),
+        ("2024-1-122", "2024-11-22", False),
+        ("2024-11-22.", "2024-11-22", True),
+        ("1/2", "12", False),
+        ("well-known", "wellknown", True),
+    ],
+)
+def test_dates_and_times_keep_their_signs(answer: str, gold: str, expected: bool) -> None:
+    assert grade(answer, gold, TEXT) is expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold", "expected"),
+    [
+        ("-8.0, -2.0, 5.0", "-8, -2, 5", True),
+        ("−8, −2, 5", "-8, -2, 5", True),
+        ("-8, -2 and 5", "-8, -2, 5", True),
+        ("8, -2, 5", "-8, -2, 5", False),
+        ("Ana, and Bo", "Ana, Bo", True),
+        ("Ana and Bo", "Ana, Bo", True),
+        ("- Ana\n- Bo", "Bo, Ana", True),
+        ("* Ana\n* Bo\n", "Bo, Ana", True),
+        ("Trinidad and Tobago, Peru", "Peru, Trinidad and Tobago", True),
+        ("Peru and Trinidad and Tobago", "Peru, Trinidad and Tobago", False),
+        ("Ana, Ana, Bo", "Ana, Bo", False),
+        ("Ana and", "Ana", False),
+        ("Andy, Bo", "Andy, Bo", True),
+        ("-5", "-5", True),
+    ],
+)
+def test_lists_as_people_write_them(answer: str, gold: str, expected: bool) -> None:
+    assert grade(answer, gold, SET) is expected
