@@ -159,3 +159,14 @@ def test_states_may_be_written_shortly() -> None:
     assert box.tools["list_files"].call({}).output == "b.txt"
     box.open(None)
     assert box.tools["list_files"].call({}).output == "there are no files"
+
+
+@pytest.mark.parametrize(
+    "snapshot", [b"[" * 200_000, b'{"next":Infinity,"gone":[],"put":[]}', b"\xff", b'{"next":1e999}', b"NaN"]
+)
+@pytest.mark.parametrize("make", [FilesBox, CalendarBox, lambda: CombinedBox({"files": FilesBox()})])
+def test_hostile_snapshots_are_value_errors(make: Any, snapshot: bytes) -> None:
+    box = make()
+    box.open(None)
+    with pytest.raises(ValueError, match="snapshot"):
+        box.restore(snapshot)

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import jsonschema_rs
+import msgspec
 
 from mentor_gym.protocol import clean, neutralise
 from mentor_gym.tools.timeout import TimedOut, call_with_timeout
@@ -308,6 +309,21 @@ class ToolBox:
 
     def close(self) -> None:
         """Release everything that `open` took. May be called twice."""
+
+
+def decode_snapshot(snapshot: bytes) -> Any:
+    """Decode a snapshot that was written as JSON; for `restore`, whose bytes may come from anywhere.
+
+    Raises:
+        ValueError: It is not strict JSON, or nested too deeply.
+
+    >>> decode_snapshot(b'["add 1"]')
+    ['add 1']
+    """
+    try:
+        return msgspec.json.decode(snapshot)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"the snapshot is not JSON: {type(error).__name__}") from None
 
 
 def _split_docstring(documentation: str) -> tuple[str, dict[str, str]]:

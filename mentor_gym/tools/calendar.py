@@ -15,7 +15,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from typing import Any
 
-from mentor_gym.tools.base import Tool, ToolBox, ToolError
+from mentor_gym.tools.base import Tool, ToolBox, ToolError, decode_snapshot
 
 MAX_APPOINTMENTS = 200
 MAX_LISTED = 40
@@ -296,7 +296,7 @@ class CalendarBox(ToolBox):
         items, following = dict(self._start), 1 + max(self._start, default=0)
         if snapshot:
             try:
-                content = json.loads(snapshot)
+                content = decode_snapshot(snapshot)
                 for number in content["gone"]:
                     del items[number]
                 items |= self._read_all(content["put"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from mentor_gym.tools.base import ToolBox
+from mentor_gym.tools.base import ToolBox, decode_snapshot
 
 Expand = Callable[[dict[str, Any]], Mapping[str, dict[str, Any] | None]]
 
@@ -95,7 +95,7 @@ class CombinedBox(ToolBox):
         content = b""
         if snapshot:
             header, _, content = snapshot.partition(b"\n")
-            found = json.loads(header)
+            found = decode_snapshot(header)
             if not isinstance(found, dict) or list(found) != list(lengths):
                 raise ValueError("the snapshot is not of these boxes")
             lengths = found

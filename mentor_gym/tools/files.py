@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from mentor_gym.tools.base import Tool, ToolBox, ToolError
+from mentor_gym.tools.base import Tool, ToolBox, ToolError, decode_snapshot
 
 MAX_FILES = 200
 MAX_FILE_CHARS = 4_000
@@ -29,7 +29,7 @@ _PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_. -]*[A-Za-z0-9_-])?")
 
 BAD_PATH = (
     "not a path here: write names of letters, digits, spaces, points, hyphens and underscores, with / between "
-    "them, like notes/plan.txt"
+    "them and none at the beginning, like notes/plan.txt"
 )
 LONG_PATH = f"the path is too long: at most {MAX_PATH_CHARS} characters and {MAX_PARTS} names"
 LONG_FILE = f"the text is too long: a file may hold {MAX_FILE_CHARS} characters"
@@ -208,7 +208,7 @@ class FilesBox(ToolBox):
         Raises:
             ValueError: The snapshot is not one of this box.
         """
-        changed = json.loads(snapshot) if snapshot else {}
+        changed = decode_snapshot(snapshot) if snapshot else {}
         if not isinstance(changed, dict):
             raise ValueError("a snapshot of the files box is an object")
         files = {**self._start, **changed}
