@@ -284,7 +284,7 @@ HOSTILE = [
     (19, "while True: print('x' * 50)", FLOOD),
     (19, "print('x' * 2 * 10 ** 6)", FLOOD),
     (19, "raise ValueError('A' * 10 ** 7)", f"line 1: ValueError: {'A' * 288} …[cut]"),
-    (19, "import os\nwhile True: os.write(1, b'x' * 1000)", TIME),
+    (19, "import os\nfor _ in range(500): os.write(1, b'x' * 1000)", CRASH),
     (20, "print(len(().__class__.__base__.__subclasses__()) > 100)", "True"),
     (20, "import os, sys\nprint(os.getcwd(), dict(os.environ), sys.argv)", "/ {} ['<program>']"),
     (20, "import sys\nprint(sys.prefix, sys.executable)", "/python /python/bin/python3"),
@@ -311,6 +311,9 @@ HOSTILE = [
     (21, "import os\nprint([n for n in range(3, 64) if os.fstat(n)])", "Bad file descriptor"),
     (21, "import os\nprint(os.read(0, 10))", "Bad file descriptor"),
     (21, "import os\nprint(os.write(2, b'....'))", "Bad file descriptor"),
+    (21, "import os\nprint(os.listdir('/usr'))", ABSENT),
+    (21, "import sys\nsys.path.append('/usr/lib/python3/dist-packages')\nimport yaml", "No module named 'yaml'"),
+    (21, "import ctypes\nprint(ctypes.CDLL('libc.so.6').abs(-3))", "3"),
     (22, "import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
     (22, "raise KeyboardInterrupt", "line 1: KeyboardInterrupt"),
     (22, "class A:\n    def __repr__(self):\n        raise SystemExit\nprint(A())", "line 3: SystemExit"),
@@ -320,6 +323,10 @@ HOSTILE = [
     (24, "import time\ntime.sleep(3600)\nprint('up')", "up"),
     (24, "import threading\nlock = threading.Lock()\nlock.acquire()\nlock.acquire()", CRASH),
     (25, "import time as t\nprint(t.time(), t.monotonic(), t.strftime('%Y'))", "1767225600.0 1767225600.0 2026"),
+    (25, "import os\nprint({os.stat(p).st_ctime for p in ('/', '/packages', os.__file__)})", "{1767225600.0}"),
+    (25, "import os\ns = os.lstat('/server.py')\nprint(s.st_atime_ns, s[8])", "1767225600000000000 1767225600"),
+    (25, "import os, pathlib as p\nprint(os.path.getmtime('/'), p.Path('/').stat().st_mtime)", "1767225600.0 1767"),
+    (25, "import os\ns = os.stat('/server.py')\nprint(s.st_size > 1000, s.st_blocks > 0, len(s))", "True True 10"),
     (25, "import datetime as d\nprint(d.datetime.now(), d.date.today())", "2026-01-01 00:00:00 2026-01-01"),
     (25, "import random\nprint(random.random())", "0.8444218515250481"),
     (25, "import os\nprint(os.getpid(), os.getuid())", "-1 -1"),
@@ -355,6 +362,18 @@ def test_hostile_program_is_contained(box, request, row, program, expected):
     assert box._zygote.process.pid == server
 
 
+@needs_sandbox
+@pytest.mark.parametrize("size", [1, 1_000, 65_536])
+def test_flood_past_what_stands_in_for_standard_output_is_stopped(box, size):
+    """Of the pipe of replies no more is read than may be put out."""
+    run(box, "")
+    used, started = time.process_time(), time.monotonic()
+    assert run(box, f"import os\nwhile True: os.write(1, b'A' * {size})") == (TIME if size == 1 else FLOOD)
+    assert time.process_time() - used < (2.0 if size == 1 else 0.5)
+    assert time.monotonic() - started < 7
+    assert run(box, "print(6 * 7)") == "42"
+
+
 # What depends on addresses, hashes of them, the clock and all that is random.
 CHANGEABLE = [
     "print(id([]), object(), lambda: 0, {int, str, float}, {'pear', 'apple', 'fig'})",
@@ -381,7 +400,7 @@ def test_there_is_no_folder_to_write_to(box):
     """Nothing that one program leaves is there for the next; and writing fails in every folder there is."""
     program = """
         import os
-        folders = [folder for folder, *_ in os.walk("/") if not folder.startswith(("/usr", "/lib"))]
+        folders = [folder for folder, *_ in os.walk("/")]
         written = []
         for folder in folders:
             for make in (os.mkdir, lambda p: os.open(p, os.O_CREAT | os.O_WRONLY), lambda p: os.symlink("/", p)):
@@ -411,7 +430,7 @@ def test_mounts_alone_keep_files_from_being_written(monkeypatch):
     assert listed.count("\n") == 1
     assert listed.startswith("None ")
     assert listed.endswith("False\n")
-    assert not re.search(r"'(etc|home|root|tmp|var|proc|sys|dev|opt)'", listed)
+    assert not re.search(r"'(etc|home|root|tmp|var|proc|sys|dev|opt|usr)'", listed)
 
 
 @needs_sandbox
@@ -458,10 +477,10 @@ def test_row34_lost_server_is_replaced(shared, monkeypatch, number):
     first = shared.process.pid
     os.killpg(first, number)
     assert wait_until(lambda: set(processes(first)) <= {"T"})
-    monkeypatch.setattr(zygote, "WALL_S", 0.5)
     started = time.monotonic()
     assert shared.run("print(5)").text == "5\n"
-    assert time.monotonic() - started < 30
+    # Less than what a program may take by the clock: that a server was stopped is seen.
+    assert time.monotonic() - started < zygote.WALL_S
     assert shared.process.pid != first
     assert wait_until(lambda: not processes(first))
     monkeypatch.undo()

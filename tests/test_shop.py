@@ -573,7 +573,6 @@ def test_answers_of_elements_follow_from_the_table() -> None:
             before = [row for row in data if int(row["atomic_number"]) < limit]
             block = [row for row in before if row["block"] == slots.get("block")]
             family = [row for row in before if row["series"] == slots.get("family")]
-            melting = [number(row, "melting_point") for row in family if row["melting_point"]]
             expected: Any
             match kind:
                 case "weight":
@@ -583,9 +582,7 @@ def test_answers_of_elements_follow_from_the_table() -> None:
                 case "count-known":
                     expected = sum(bool(row["density"]) for row in data if int(row["atomic_number"]) > limit)
                 case "densest":
-                    expected = max(
-                        (row for row in block if row["density"]), key=lambda row: float(row["density"])
-                    )["name"]
+                    expected = max(block, key=lambda row: float(row["density"]))["name"]
                 case "mean-weight":
                     expected = sum(float(row["atomic_weight"]) for row in block) / len(block)
                 case "series-of":
@@ -593,7 +590,9 @@ def test_answers_of_elements_follow_from_the_table() -> None:
                 case "count-series":
                     expected = len(family)
                 case "mean-melting":
-                    expected = sum(filter(None, melting)) / len(melting)
+                    expected = sum(float(row["melting_point"]) for row in family) / len(family)
+                case "highest-melting":
+                    expected = max(family, key=lambda row: float(row["melting_point"]))["name"]
                 case "melting-gap":
                     pair = (number(by_name[slots[slot]], "melting_point") for slot in ("element", "other"))
                     first, second = pair
@@ -614,8 +613,60 @@ def test_answers_of_elements_follow_from_the_table() -> None:
                 assert task.answer == expected, task.id
             else:
                 assert float(task.answer) == pytest.approx(expected, abs=0.0051), task.id
-    assert len(checked) == 11
+    assert len(checked) == 12
     assert sum(checked.values()) > 600
+
+
+OPTIONAL = {
+    "density": "density",
+    "discovered": "discovery_year",
+    "melting": "melting_point",
+    "boiling": "boiling_point",
+}
+SAYS_WHICH = re.compile(r"the database has|\bknown\b")
+
+
+def asked_elements(task: Task) -> list[dict[str, str]]:
+    """Return the elements whose values decide the answer."""
+    slots, sql = task.meta["slots"], KINDS["elements"][task.meta["kind"]].ways[0][0]
+    # An element that others are counted against does not make the set smaller.
+    named = {slots[slot] for slot in ("element", "other") if slot in slots and "COUNT(" not in sql}
+    return [
+        row
+        for row in table()
+        if (not named or row["name"] in named)
+        and ("block" not in slots or row["block"] == slots["block"])
+        and ("family" not in slots or row["series"] == slots["family"])
+        and ("limit" not in slots or int(row["atomic_number"]) < slots["limit"])
+    ]
+
+
+def test_no_missing_value_is_left_out_in_silence() -> None:
+    silent: Counter[str] = Counter()
+    said: Counter[str] = Counter()
+    for split in elements.ROWS:
+        for task in rows("elements", split):
+            kind = task.meta["kind"]
+            # It asks which values there are.
+            if kind == "count-known":
+                continue
+            fields = [field for name, field in OPTIONAL.items() if name in KINDS["elements"][kind].ways[0][0]]
+            if fields and SAYS_WHICH.search(task.prompt):
+                said[kind] += 1
+            elif fields:
+                silent[kind] += 1
+                for row in asked_elements(task):
+                    assert all(row[field] for field in fields), (task.id, row["name"])
+    assert set(silent) == {"densest", "melting", "liquid-range", "highest-melting", "mean-melting", "melting-gap"}
+    assert not set(silent) & set(said)
+    # Every wording of a kind says it, or none.
+    for kind in KINDS["elements"].values():
+        wordings = (*kind.wordings, *kind.valid_wordings, *kind.test_wordings)
+        if kind.name != "count-known":
+            assert {bool(SAYS_WHICH.search(text)) for text in wordings} == {kind.name in said}, kind.name
+    for task in (task for split in elements.ROWS for task in rows("elements", split)):
+        if task.meta["kind"] in ("densest", "highest-melting", "mean-melting"):
+            assert len(asked_elements(task)) > 1, task.id
 
 
 # Companies and parts

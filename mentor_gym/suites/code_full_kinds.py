@@ -186,7 +186,7 @@ CALCULUS_KINDS = (
             "Differentiate {f_math} twice. What is the value at x = {k}?",
         ),
         ("Which value does the derivative of the derivative of {f_expr} have at {k}?",),
-        ("A body is at {f_math} metres after x seconds. What is its acceleration at x = {k}?",),
+        ("A body on a line is at {f_math} at the time x. What is its acceleration at x = {k}?",),
     ),
     Kind(
         "definite-integral",
@@ -203,7 +203,7 @@ CALCULUS_KINDS = (
         ),
         ("Add up {f_expr} continuously between x = {a} and x = {b}. What is the exact total?",),
         (
-            "Water flows at {f_math} litres a minute. How much from minute {a} to minute {b}, exactly (x in minutes)?",
+            "A path has the slope {f_math} at x. How much higher is it at x = {b} than at x = {a}, exactly (negative if lower)?",
         ),
     ),
     Kind(
@@ -252,7 +252,9 @@ CALCULUS_KINDS = (
             "Put k = 1, 2, ..., {n} in {f_math}. What do the results add up to?",
         ),
         ("What is the total of the first {n} terms of the sequence {f_expr}, k = 1 first?",),
-        ("Day k brings {f_math} coins. How many have come after day {n}, from day 1 on?",),
+        (
+            "On day k a balance changes by {f_math} coins, down if that is negative. How much is that over the days 1 to {n} together?",
+        ),
     ),
     Kind(
         "growth-equation",

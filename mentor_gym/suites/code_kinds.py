@@ -645,7 +645,9 @@ COUNTING_KINDS = (
             "[Count|Find] the ways to [roll|throw] a total of {s} with {n} dice of {faces} faces, told apart by colour.",
         ),
         ("{n} wheels, each with the numbers 1 to {faces}, are spun. How many outcomes have the sum {s}?",),
-        ("A code has {n} digits, each from 1 to {faces}, that make {s} together. How many such codes are there?",),
+        (
+            "A code is {n} numbers in order, each from 1 to {faces}, that make {s} together. How many such codes are there?",
+        ),
     ),
     Kind(
         "subset-sum",

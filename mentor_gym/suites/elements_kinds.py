@@ -66,9 +66,30 @@ def _slots(*names: str) -> Callable[[Draw], Slots]:
     return draw
 
 
+def _complete_slots(group: str, field: str) -> Callable[[Draw], Slots | None]:
+    """Draw a `group` (block or family) and a limit for a question about all elements of it below the limit.
+
+    None when the table misses the field of one of them, for then it cannot tell which element is first or what
+    their mean is, or when there are fewer than two of them.
+    """
+    column = {"block": "block", "family": "series"}[group]
+
+    def draw(choice: Draw) -> Slots | None:
+        slots = {group: choice[group], "limit": choice["limit"]}
+        asked = [
+            row
+            for row in choice.all_rows
+            if row[column] == slots[group] and int(row["atomic_number"]) < slots["limit"]
+        ]
+        return slots if len(asked) > 1 and all(row[field] for row in asked) else None
+
+    return draw
+
+
 def _draw_years(choice: Draw) -> Slots:
     start = choice["year"]
-    return {"year": start, "end": start + choice.rng.randrange(10, 60, 5)}
+    # The last year of the table is 2015.
+    return {"year": start, "end": min(start + choice.rng.randrange(10, 60, 5), 2020)}
 
 
 def _draw_few_years(choice: Draw) -> Slots:
@@ -150,12 +171,14 @@ KINDS = (
             ("SELECT SUM(density > {density}) FROM elements WHERE period = {period}",),
         ),
         (
-            "How many elements of period {period} have a density above {density}?",
-            "Count the elements of period {period} with a density over {density}.",
-            "In period {period}, how many elements are denser than {density}?",
+            "How many elements of period {period} have a density above {density}, of those whose density the database has?",
+            "Count the elements of period {period} with a density over {density}, among those whose density the database has.",
+            "In period {period}, how many of the elements whose density the database has are denser than {density}?",
         ),
-        ("Period {period}: how many of its elements have a density above {density}?",),
-        ("How many elements in row {period} of the table exceed a density of {density}?",),
+        ("Period {period}: how many of its elements have a density above {density}, where the database has one?",),
+        (
+            "How many elements in row {period} of the periodic table exceed a density of {density}, where the database has their density?",
+        ),
     ),
     SqlKind(
         "count-known",
@@ -182,12 +205,16 @@ KINDS = (
             ("SELECT COUNT(*) FROM elements WHERE discovered >= {year} AND discovered <= {end}",),
         ),
         (
-            "How many elements were discovered from {year} to {end}, both years included?",
-            "Count the elements discovered between {year} and {end}, both included.",
-            "From {year} to {end} (both included), how many elements were discovered?",
+            "Of the elements whose discovery year the database has, how many were discovered from {year} to {end}, both years included?",
+            "Count the elements discovered between {year} and {end}, both included, among those whose discovery year the database has.",
+            "From {year} to {end} (both included), how many elements were discovered, of those whose discovery year the database has?",
         ),
-        ("Discovered in {year}, in {end} or between: how many elements are that?",),
-        ("How many elements did people find from {year} up to and including {end}?",),
+        (
+            "Discovered in {year}, in {end} or between: how many elements are that, by the years that the database has?",
+        ),
+        (
+            "Where the database has the year, how many elements did people find from {year} up to and including {end}?",
+        ),
     ),
     SqlKind(
         "list-years",
@@ -198,12 +225,16 @@ KINDS = (
             ("SELECT name FROM elements WHERE discovered >= {year} AND discovered <= {end}",),
         ),
         (
-            "Which elements were discovered from {year} to {end}, both years included? List their names, with commas.",
-            "List the elements discovered between {year} and {end}, both included, with commas.",
-            "Name all elements of the discovery years {year} to {end}, with commas between them.",
+            "Which of the elements whose discovery year the database has were discovered from {year} to {end}, both years included? List their names, with commas.",
+            "Of the elements whose discovery year the database has, list those discovered between {year} and {end}, both included, with commas.",
+            "Name all elements of the discovery years {year} to {end}, of those whose year the database has, with commas between them.",
         ),
-        ("Discovered in {year}, in {end} or between: which elements are that? Separate them by commas.",),
-        ("Which elements did people find from {year} up to and including {end}? Separate the names by commas.",),
+        (
+            "Discovered in {year}, in {end} or between: which elements are that, by the years that the database has? Separate them by commas.",
+        ),
+        (
+            "Where the database has the year, which elements did people find from {year} up to and including {end}? Separate the names by commas.",
+        ),
     ),
     SqlKind(
         "list-group",
@@ -221,7 +252,7 @@ KINDS = (
     SqlKind(
         "densest",
         "text",
-        _slots("block", "limit"),
+        _complete_slots("block", "density"),
         (
             (
                 "SELECT name FROM elements WHERE block = {block} AND number < {limit} "
@@ -239,10 +270,7 @@ KINDS = (
         ),
         ("Block {block}, numbers below {limit}: which element has the highest density?",),
         ("Before number {limit}, where in block {block} is the density greatest? Name the element.",),
-        ranked=(
-            "SELECT density FROM elements WHERE block = {block} AND number < {limit} AND density IS NOT NULL "
-            "ORDER BY 1 DESC LIMIT 2"
-        ),
+        ranked=("SELECT density FROM elements WHERE block = {block} AND number < {limit} ORDER BY 1 DESC LIMIT 2"),
     ),
     SqlKind(
         "mean-weight",
@@ -307,12 +335,16 @@ KINDS = (
             (_SERIES_ID, "SELECT name FROM elements WHERE series_id = {result} AND density > {density}"),
         ),
         (
-            "Which elements of the series {family} have a density above {density}? List their names, with commas.",
-            "List the elements of the series {family} with a density over {density}, with commas.",
-            "Name all elements of the series {family} that are denser than {density}, with commas between them.",
+            "Which elements of the series {family} have a density above {density}, of those whose density the database has? List their names, with commas.",
+            "Of the elements of the series {family} whose density the database has, list those with one over {density}, with commas.",
+            "Name all elements of the series {family} that are denser than {density}, of those whose density the database has, with commas between them.",
         ),
-        ("The series {family}: which of its elements have a density above {density}? Separate them by commas.",),
-        ("Which of the {family} (a series) exceed a density of {density}? Separate the names by commas.",),
+        (
+            "The series {family}: which of its elements have a density above {density}, where the database has one? Separate them by commas.",
+        ),
+        (
+            "Which of the {family} (a series) exceed a density of {density}, where the database has their density? Separate the names by commas.",
+        ),
     ),
     SqlKind(
         "melting",
@@ -359,18 +391,22 @@ KINDS = (
             ),
         ),
         (
-            "How many elements of block {block} boil below {kelvin} kelvin?",
-            "Count the elements of block {block} with a boiling point under {kelvin} kelvin.",
-            "In block {block}, how many elements have a boiling point below {kelvin} kelvin?",
+            "How many elements of block {block} boil below {kelvin} kelvin, of those whose boiling point the database has?",
+            "Count the elements of block {block} with a boiling point under {kelvin} kelvin, among those whose boiling point the database has.",
+            "In block {block}, how many of the elements whose boiling point the database has boil below {kelvin} kelvin?",
         ),
-        ("Block {block}: how many of its elements have a boiling point below {kelvin} kelvin?",),
-        ("At {kelvin} kelvin, how many elements of block {block} are past their boiling point?",),
+        (
+            "Block {block}: how many of its elements have a boiling point below {kelvin} kelvin, where the database has one?",
+        ),
+        (
+            "At {kelvin} kelvin, how many elements of block {block} are past their boiling point, where the database has it?",
+        ),
     ),
     # Three tables
     SqlKind(
         "highest-melting",
         "text",
-        _slots("family", "limit"),
+        _complete_slots("family", "melting_point"),
         (
             (
                 "SELECT e.name FROM " + _ESP + " WHERE s.name = {family} AND e.number < {limit} "
@@ -391,13 +427,13 @@ KINDS = (
         ("Which of the {family} (a series) before number {limit} stays solid longest when heated?",),
         ranked=(
             "SELECT p.melting FROM " + _ESP + " WHERE s.name = {family} AND e.number < {limit} "
-            "AND p.melting IS NOT NULL ORDER BY 1 DESC LIMIT 2"
+            "ORDER BY 1 DESC LIMIT 2"
         ),
     ),
     SqlKind(
         "mean-melting",
         "number",
-        _slots("family", "limit"),
+        _complete_slots("family", "melting_point"),
         (
             ("SELECT ROUND(AVG(p.melting), 2) FROM " + _ESP + " WHERE s.name = {family} AND e.number < {limit}",),
             (
@@ -427,12 +463,16 @@ KINDS = (
             ),
         ),
         (
-            "Which period has the most elements discovered from {year} to {end}, both included? Give its number.",
-            "Give the number of the period with the most elements discovered between {year} and {end}, both included.",
-            "From {year} to {end} (both included), elements of which period were discovered most? Give its number.",
+            "Of the elements whose discovery year the database has, which period has the most discovered from {year} to {end}, both included? Give its number.",
+            "Give the number of the period with the most elements discovered between {year} and {end}, both included, among those whose discovery year the database has.",
+            "From {year} to {end} (both included), elements of which period were discovered most, of those whose discovery year the database has? Give its number.",
         ),
-        ("Discovered in {year}, in {end} or between: which period has the most such elements?",),
-        ("Of what people found from {year} up to and including {end}, the most is in which row of the table?",),
+        (
+            "Discovered in {year}, in {end} or between: which period has the most such elements, by the years that the database has?",
+        ),
+        (
+            "Of what people found from {year} up to and including {end}, where the database has the year, the most is in which row of the periodic table?",
+        ),
         ranked=(
             "SELECT COUNT(*) FROM elements WHERE discovered BETWEEN {year} AND {end} "
             "GROUP BY period ORDER BY 1 DESC LIMIT 2"
@@ -474,8 +514,8 @@ OOD_KINDS = (
             ),
         ),
         (
-            "How many elements have a higher density than {element}?",
-            "Count the elements that are denser than {element}.",
+            "How many elements have a higher density than {element}, of those whose density the database has?",
+            "Count the elements that are denser than {element}, among those whose density the database has.",
         ),
         (),
         (),
@@ -538,8 +578,8 @@ OOD_KINDS = (
             ),
         ),
         (
-            "How many elements of the series {family} are liquid at {kelvin} kelvin?",
-            "At {kelvin} kelvin, how many elements of the series {family} are between melting and boiling point?",
+            "How many elements of the series {family} are liquid at {kelvin} kelvin, of those whose melting and boiling points the database has?",
+            "At {kelvin} kelvin, how many elements of the series {family} are between melting and boiling point, of those for which the database has both?",
         ),
         (),
         (),

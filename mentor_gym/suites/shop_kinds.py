@@ -378,7 +378,7 @@ KINDS = (
             "What is the number of orders [by|of] {customer}?",
         ),
         ("How often did {customer} order?",),
-        ("{customer}: how many orders do we have from there?",),
+        ("{customer}: how many orders do we have from this customer?",),
     ),
     SqlKind(
         "last-order",
@@ -1048,7 +1048,7 @@ KINDS = (
             "The customer {customer} lives in {city} now; orders that are not shipped are cancelled. Write both down.",
         ),
         (
-            "New city of {customer}: {city}. Orders from there that are not shipped are off; mark them as cancelled.",
+            "New city of {customer}: {city}. Orders of this customer that are not shipped are off; mark them as cancelled.",
         ),
         (
             "Enter that {customer} is in {city} now, and that what this customer ordered is cancelled, except shipped orders.",

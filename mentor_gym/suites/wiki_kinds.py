@@ -80,7 +80,7 @@ COUNTRY_FIELDS = {
     ),
 }
 AIRPORT_FIELDS = {
-    "iata": Field("airport", "code", ("IATA code", "three-letter code", "airline code"), False),
+    "iata": Field("airport", "code", ("IATA code", "three-letter code", "airport code"), False),
     "elevation_ft": Field("airport", "elevation", ("elevation in feet", "height in feet", "altitude in feet")),
 }
 ELEMENT_FIELDS = {
