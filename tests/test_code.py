@@ -6,6 +6,7 @@ what may happen to the process that runs it.
 
 from __future__ import annotations
 
+import builtins
 import contextlib
 import functools
 import logging
@@ -20,6 +21,8 @@ import sys
 import textwrap
 import threading
 import time
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import msgspec
@@ -351,6 +354,8 @@ def test_program_of_a_snapshot_that_fails_now_is_told_once(box):
 
 
 def test_program_of_a_snapshot_that_takes_for_ever_now_is_told_once(box, monkeypatch):
+    # No more than a machine that is some times slower needs.
+    assert 2 * COMPUTING_S <= monty.REPLAY_S <= 4 * COMPUTING_S
     monkeypatch.setattr(monty, "REPLAY_S", 0.1)
     box.restore(msgspec.json.encode(["while True: pass"]))
     assert run(box, "print(2)") == f"error: python: {STOPPED['replay']}"
@@ -546,6 +551,11 @@ def test_description_says_what_is_missing(box):
         "str.maketrans": "str.maketrans('a', 'b')",
         "date.toordinal": "from datetime import date\ndate(2024, 1, 1).toordinal()",
         "date.isocalendar": "from datetime import date\ndate(2024, 1, 1).isocalendar()",
+        "calendar.month": "import calendar\ncalendar.month(2024, 1)",
+        "string.Template": "import string\nstring.Template('a')",
+        "functools.cmp_to_key": "from functools import cmp_to_key",
+        "sys.stdout.write": "import sys\nsys.stdout.write('a')",
+        "from itertools import *": "from itertools import *",
         "strptime of a time": "from datetime import datetime\ndatetime.strptime('10:30', '%H:%M')",
         "replacement in re.sub": "import re\nre.sub('a', lambda m: 'b', 'a')",
         "a method": "print(list(map(str.upper, ['a'])))",
@@ -559,6 +569,35 @@ def test_description_says_what_is_missing(box):
     for words, code in missing.items():
         assert words in description
         assert not box.tools["python"].call({"code": code}).ok, words
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        ("str", "'a'"),
+        ("bytes", "b'a'"),
+        ("list", "[1]"),
+        ("tuple", "(1,)"),
+        ("dict", "{1: 2}"),
+        ("set", "{1}"),
+        ("frozenset", "frozenset([1])"),
+        ("Counter", "Counter('a')"),
+        ("int", "(1)"),
+        ("float", "(1.5)"),
+    ],
+)
+def test_hint_to_write_a_lambda_is_given_for_methods_that_there_are(box, kind, value):
+    found = getattr(builtins, kind, Counter)
+    given = set()
+    for name in (name for name in dir(found) if not name.startswith("_")):
+        assert run(box, "from collections import Counter") == NOTHING_PRINTED
+        is_there = "has no attribute" not in run(box, f"{value}.{name}()")
+        # A class method is a value, and those of numbers are not there.
+        is_hinted = "write a lambda" in run(box, f"f = {value}.{name}")
+        assert is_hinted <= is_there, name
+        given |= {name} if is_hinted else set()
+    assert bool(given) is (kind not in ("int", "float"))
+    assert "write a lambda" not in run(box, "str.maketrans('a', 'b')")
 
 
 def test_description_says_what_there_is(box):
@@ -591,19 +630,93 @@ def test_description_says_what_there_is(box):
             "push = _heapq_module.heappush; heappop = _heapq_module.heappop\n\n\n",
         ),
         ("from heapq import (\n    heappush", None),
-        ("from heapq import (\n" + "\n" * 40 + "heappush)", None),
+        ("from heapq import (\n" + "\n" * 40 + "heappush)", "heappush = _heapq_module.heappush" + "\n" * 41),
         ("x = 'import heapq'", None),
         ("# import heapq", None),
         ("from heapq import", None),
         ("import heapqs", None),
         ("from math import sqrt  # heapq", None),
-        ("import heapq" + " " * 300, None),
+        ("import heapq" + " " * 300, "heapq = _heapq_module" + " " * 300),
+        ("x = 1; import heapq; y = 2", "x = 1; heapq = _heapq_module; y = 2"),
+        ("if a: import math, heapq as h", "if a: import math; h = _heapq_module"),
+        ("while a:\n  b\nelse: import heapq", "while a:\n  b\nelse: heapq = _heapq_module"),
+        ("match a:\n  case 1: import heapq", "match a:\n  case 1: heapq = _heapq_module"),
+        ("é = '你'; import heapq", "é = '你'; heapq = _heapq_module"),
+        (
+            "try: from heapq import heappop\nexcept ImportError: import heapq\nfinally: b",
+            "try: heappop = _heapq_module.heappop\nexcept ImportError: heapq = _heapq_module\nfinally: b",
+        ),
+        ("import \\\n  heapq # x", "heapq = _heapq_module # x\n"),
+        ("import heapq; import heapq as h", "heapq = _heapq_module; h = _heapq_module"),
+        (
+            "from heapq import (heappop,\n merge); s = '''\n'''",
+            "heappop = _heapq_module.heappop; merge = _heapq_module.merge \\\n; s = '''\n'''",
+        ),
+        ("s = '''\nimport heapq\n'''", None),
+        ("import heapq.x, os", None),
+        ("from .heapq import x", None),
+        ("from . import heapq", None),
     ],
 )  # fmt: skip
 def test_imports_of_own_modules_become_assignments(line, resolved):
     code, modules = library().resolve(f"a = 1\n{line}\nb = 2")
     assert code == f"a = 1\n{line if resolved is None else resolved}\nb = 2"
     assert modules == ([] if resolved is None else ["heapq"])
+
+
+@pytest.mark.parametrize(
+    ("line", "resolved"),
+    [
+        ("import heapq; print(1)", "heapq = _heapq_module; print(1)"),
+        ("from heapq import (  # these\n    heappush,\n)", "heappush = _heapq_module.heappush\n\n"),
+        ("from heapq import (\n" + "\n" * 40 + "heappush)", None),
+        ("import heapq" + " " * 300, None),
+        ("x = 1; import heapq", None),
+    ],
+)
+@pytest.mark.parametrize(
+    "unreadable",
+    ["(" * 5_000, "-" * 9_000 + "1", "a" + ".a" * 4_500, "a" + "()" * 4_500, "\r", "'\ud800'", "x = = 1"],
+)
+def test_imports_in_programs_that_cannot_be_parsed_are_found_by_line(line, resolved, unreadable):
+    """Nothing that a program says ends this process, nor escapes from it as an error."""
+    code, modules = library().resolve(f"a = 1\n{line}\n{unreadable}")
+    assert code == f"a = 1\n{line if resolved is None else resolved}\n{unreadable}"
+    assert modules == ([] if resolved is None else ["heapq"])
+
+
+def test_long_program_is_not_parsed(monkeypatch):
+    library()
+    monkeypatch.setattr(monty_library, "ast", None)
+    code = "import heapq\n" + "#" * monty_library.MAX_PARSED_CHARS
+    assert library().resolve(code)[1] == ["heapq"]
+
+
+def test_parsing_leaves_warnings_alone():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        before = list(warnings.filters)
+        assert library().resolve("import heapq; x = '\\d'")[0] == "heapq = _heapq_module; x = '\\d'"
+        assert warnings.filters == before
+    assert not caught
+
+
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        ("x = 1; import heapq\nprint(heapq.nsmallest(x, [2, 1]))", "[1]"),
+        ("if True: import heapq\nprint(heapq.nsmallest(1, [2, 1]))", "[1]"),
+        ("try: from statistics import mean\nexcept ImportError: mean = None\nprint(mean([1, 3]))", "2"),
+        ("s = '''\nimport heapq\n'''; print(s.strip())", "\nimport heapq"),
+        ("from heapq import (heappush,\n\nheappop); s = '''x\ny'''; print(s)", "x\ny"),
+    ],
+)
+def test_imports_work_wherever_a_statement_may_stand(box, code, output):
+    assert run(box, code).strip() == output.strip()
+
+
+def test_lines_keep_their_numbers_after_an_import_over_several(box):
+    assert "line 4: ZeroDivisionError" in run(box, "from heapq import (heappush,\n\nheappop); x = 1\nx / 0")
 
 
 def test_star_import_brings_every_name(box):
@@ -1051,8 +1164,20 @@ def test_wrapped_worker_sees_neither_files_nor_network():
     listed = subprocess.run(
         command, capture_output=True, text=True, env={**os.environ, "SECRET": "s"}
     ).stdout.split()
-    assert {"/monty", "/usr", "/dev", "/dev/null", "alone"} <= set(listed)
-    assert not set(listed) & {"/etc", "/home", "/root", "/tmp", "/var", "/proc", "/sys", "/bin", "/opt", "s"}
+    assert {"/monty", "/dev", "/dev/null", "alone"} <= set(listed)
+    assert not set(listed) & {
+        "/etc",
+        "/home",
+        "/root",
+        "/tmp",
+        "/var",
+        "/proc",
+        "/sys",
+        "/bin",
+        "/opt",
+        "/usr",
+        "s",
+    }
     with contextlib.closing(Interpreter(wrap=True)) as interpreter:
         interpreter.run(Session(), "")
         for space in ("net", "pid", "mnt", "ipc", "user"):

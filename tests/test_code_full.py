@@ -325,7 +325,7 @@ HOSTILE = [
     (25, "import time as t\nprint(t.time(), t.monotonic(), t.strftime('%Y'))", "1767225600.0 1767225600.0 2026"),
     (25, "import os\nprint({os.stat(p).st_ctime for p in ('/', '/packages', os.__file__)})", "{1767225600.0}"),
     (25, "import os\ns = os.lstat('/server.py')\nprint(s.st_atime_ns, s[8])", "1767225600000000000 1767225600"),
-    (25, "import os, pathlib as p\nprint(os.path.getmtime('/'), p.Path('/').stat().st_mtime)", "1767225600.0 1767"),
+    (25, "import os, pathlib\nprint(os.path.getmtime('/'), pathlib.Path('/').stat()[9])", "1767225600.0 1767"),
     (25, "import os\ns = os.stat('/server.py')\nprint(s.st_size > 1000, s.st_blocks > 0, len(s))", "True True 10"),
     (25, "import datetime as d\nprint(d.datetime.now(), d.date.today())", "2026-01-01 00:00:00 2026-01-01"),
     (25, "import random\nprint(random.random())", "0.8444218515250481"),
@@ -368,7 +368,7 @@ def test_flood_past_what_stands_in_for_standard_output_is_stopped(box, size):
     """Of the pipe of replies no more is read than may be put out."""
     run(box, "")
     used, started = time.process_time(), time.monotonic()
-    assert run(box, f"import os\nwhile True: os.write(1, b'A' * {size})") == (TIME if size == 1 else FLOOD)
+    assert run(box, f"import os\nwhile True: os.write(1, b'A' * {size})") == FLOOD
     assert time.process_time() - used < (2.0 if size == 1 else 0.5)
     assert time.monotonic() - started < 7
     assert run(box, "print(6 * 7)") == "42"

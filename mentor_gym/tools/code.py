@@ -7,12 +7,12 @@ own (`mentor_gym.tools.monty`). Time, memory, depth and output are limited, the 
 What a program defines stays for the later ones of the episode. The state of the box is the list of the programs
 that succeeded; what they made is made again from them where it is needed: after a program that failed, which
 leaves nothing behind, after another environment used the interpreter, and in a clone. So no environment holds a
-process, and a saved state is small, can be read, and is as harmless as a program.
+process, and a saved state is small, can be read, and is as harmless as a program: what it may compute is limited
+too (`mentor_gym.tools.monty.REPLAY_S`).
 """
 
 from __future__ import annotations
 
-import builtins
 import collections
 import keyword
 import logging
@@ -42,7 +42,14 @@ STOPPED = {
 UNDONE = "Nothing that it defined or changed is kept."
 _UNSUPPORTED = "NotImplementedError: The monty syntax parser does not yet support"
 _NO_ATTRIBUTE = re.compile(r"AttributeError: (?:type object )?'(\w+)' (?:object )?has no attribute '(\w+)'")
-_TYPES = {**vars(builtins), **vars(collections)}
+_TYPES = (str, bytes, list, tuple, dict, set, frozenset, collections.Counter)
+# What these have in Python, and not in Monty.
+_LACKING = {
+    "str": {"format_map", "maketrans", "translate"},
+    "bytes": {"expandtabs", "maketrans", "translate"},
+    "set": {"difference_update", "intersection_update", "symmetric_difference_update"},
+}
+_METHODS = {kind.__name__: set(dir(kind)) - _LACKING.get(kind.__name__, set()) for kind in _TYPES}
 _log = logging.getLogger(__name__)
 
 _DESCRIPTION = (
@@ -52,7 +59,8 @@ _DESCRIPTION = (
     "csv, decimal, fractions, statistics, heapq, bisect, copy, dataclasses, typing, hashlib, base64. "
     "A subset of Python: no yield, no del, no class inheritance, so no own exceptions, no @property, "
     "@staticmethod, @classmethod, no __lt__, OrderedDict, bytearray, str.maketrans, date.toordinal, "
-    "date.isocalendar, no strptime of a time alone, and no function as replacement in re.sub; a method of "
+    "date.isocalendar, calendar.month, string.Template, functools.cmp_to_key, sys.stdout.write, "
+    "from itertools import *, no strptime of a time alone, and no function as replacement in re.sub; a method of "
     "a built-in value can be called but not passed on (write key=lambda k: d.get(k)); generator expressions and "
     "map() are lists. No input, files or network. "
     f"Limits: {COMPUTING_S:g} s of computing per episode, {MEMORY_BYTES >> 20} MB, recursion {RECURSION} deep. "
@@ -209,7 +217,7 @@ def _explain(reply: Reply) -> str:
     if error.startswith(_UNSUPPORTED):
         error = f"SyntaxError: this subset of Python does not support{error.removeprefix(_UNSUPPORTED)}"
     match = _NO_ATTRIBUTE.fullmatch(error)
-    if match and not match[2].startswith("_") and hasattr(_TYPES.get(match[1]), match[2]):
+    if match and not match[2].startswith("_") and match[2] in _METHODS.get(match[1], ()):
         # Monty's words for `key=d.get`: it has the method, but not as a value.
         error += " as a value; to pass a method on, write a lambda that calls it"
     return describe_error(error, reply.line, reply.printed, UNDONE)

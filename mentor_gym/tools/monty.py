@@ -31,8 +31,9 @@ KEPT_CHARS = 4_000
 # Names, modules, files and the like that a program asks for and does not get.
 MAX_REFUSALS = 1_000
 CLOCK = datetime(2026, 1, 1, tzinfo=UTC)
-# Earlier programs were fast enough once. On a slower machine they may take longer, but not for ever.
-REPLAY_S = 10.0
+# Earlier programs were fast enough once. On a slower machine they may take longer, but a saved state that was made
+# by hand, and never was, must not hold up others for much longer than a program.
+REPLAY_S = 2.0
 # A worker whose parent dies ends at once, or when the program that it runs has taken so long.
 ORPHAN_S = 20.0
 # So that what a worker may leak stays small.

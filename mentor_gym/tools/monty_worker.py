@@ -2,7 +2,7 @@
 
 A worker is started with a pipe to talk through (`monty_wire`) and nothing else: no environment variables, no other
 files of this process. Inside bubblewrap it has no network, no other process, and of the files of the machine only
-system libraries.
+the shared libraries that it needs.
 """
 
 from __future__ import annotations
@@ -252,9 +252,65 @@ def wrapping(program: str) -> list[str]:
     """
     options = ["--unshare-all", "--as-pid-1", "--clearenv", "--cap-drop", "ALL", "--chdir", "/", "--dev", "/dev"]
     options += ["--uid", "65534", "--gid", "65534"]
-    for folder in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64"):
-        if os.path.islink(folder):
-            options += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            options += ["--ro-bind", folder, folder]
-    return [*options, "--ro-bind", program, "/monty"]
+    return [*options, *binding(shared_libraries(program), "/lib"), "--ro-bind", program, "/monty"]
+
+
+def binding(libraries: dict[str, str], folder: str) -> list[str]:
+    """Return options of bubblewrap that put shared libraries into a folder, and let programs find them there.
+
+    Args:
+        libraries: As of `shared_libraries`; where there are none, the system's folders are shown in their place.
+        folder: Where to, inside.
+
+    >>> binding({"libm.so.6": "/usr/lib/libm.so.6"}, "/lib")[3:]
+    ['--ro-bind', '/usr/lib/libm.so.6', '/lib/libm.so.6']
+    """
+    options = ["--setenv", "LD_LIBRARY_PATH", folder]
+    for name, path in libraries.items():
+        # A loader stands where programs name it.
+        options += ["--ro-bind", path, name if name.startswith("/") else f"{folder}/{name}"]
+    for shown in () if libraries else ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64"):
+        if os.path.islink(shown):
+            options += ["--symlink", os.readlink(shown), shown]
+        elif os.path.isdir(shown):
+            options += ["--ro-bind", shown, shown]
+    return options
+
+
+@lru_cache(maxsize=4)
+def shared_libraries(program: str, modules: tuple[str, ...] = (), folder: str = "") -> dict[str, str]:
+    """Ask the loader of the system which shared libraries a program needs.
+
+    It tells that instead of running the program (`LD_TRACE_LOADED_OBJECTS` of ld.so(8)).
+
+    Args:
+        program: Its path.
+        modules: Paths of libraries that the program will load itself.
+        folder: Where to look before the system's folders.
+
+    Returns:
+        Paths by name. The loader's name is where programs expect it, a whole path. Empty where the loader tells
+        nothing: that of musl, of a program that needs none, and of modules whose paths it would split.
+    """
+    if any(mark in module for module in modules for mark in ": \t\n"):
+        return {}
+    env = {"LD_TRACE_LOADED_OBJECTS": "1", "LD_PRELOAD": ":".join(modules), "LD_LIBRARY_PATH": folder}
+    try:
+        # Should it run after all, it finds nothing to do.
+        told = subprocess.run(
+            [program, "--version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env=env,
+            cwd="/",
+            timeout=START_S,
+        ).stdout.decode(errors="replace")
+    except (OSError, subprocess.TimeoutExpired):
+        return {}
+    found = {}
+    for line in told.splitlines():
+        # `name => path (address)`, or of the loader and of modules `path (address)`.
+        name, _, path = line.strip().rpartition(" (")[0].partition(" => ")
+        if name not in modules and os.path.isfile(path or name):
+            found[name] = os.path.realpath(path or name)
+    return found

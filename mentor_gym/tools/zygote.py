@@ -3,8 +3,8 @@
 The server (`mentor_gym.tools.zygote_server`) has imported what programs use. Each program runs in a child of its
 own, with no rights: no files but the libraries, none of them writable, no network, no other processes, and only
 the system calls of `mentor_gym.tools.seccomp`. Time, memory and output are limited, the clock stands (but for
-`numpy.datetime64("now")`, which asks the machine), what is random follows from a seed, and addresses, hashes and
-process numbers do not change from run to run.
+`numpy.datetime64("now")` and the times of files in `os.scandir`, which ask the machine), what is random follows
+from a seed, and addresses, hashes and process numbers do not change from run to run.
 
 Where that cannot be had, `unavailable` says why, and nothing is run.
 """
@@ -33,6 +33,7 @@ from shutil import which
 import msgspec
 
 from mentor_gym.tools import seccomp
+from mentor_gym.tools.monty_worker import binding, shared_libraries
 
 PACKAGES = ("numpy", "sympy", "mpmath")
 COMPUTING_S = 2.0
@@ -44,6 +45,8 @@ MEMORY_BYTES = 256 << 20
 KEPT_CHARS = 4_000
 FLOOD_CHARS = 1_000_000
 START_S = 60.0
+# How often to look whether a server that does not answer was stopped.
+STALLED_S = 0.5
 # What a reply may be long: what was kept, an error, and their escapes.
 _REPLY_BYTES = 100_000
 # In the place of a wait status, which is never negative: the server has imported everything.
@@ -55,6 +58,10 @@ _zygotes: weakref.WeakSet[Zygote] = weakref.WeakSet()
 
 class ZygoteLost(Exception):
     """The server ended, or cannot be started."""
+
+
+class _Flood(Exception):
+    """A program writes to the pipe of replies, past what stands in for standard output."""
 
 
 @dataclass
@@ -89,6 +96,7 @@ class Zygote:
     def __init__(self) -> None:
         self.process: subprocess.Popen[bytes] | None = None
         self._memory = 0
+        self._pid = 0
         self._lock = threading.Lock()
         _zygotes.add(self)
 
@@ -106,6 +114,10 @@ class Zygote:
             for attempt in range(2):
                 try:
                     return self._attempt(code, seed)
+                except _Flood:
+                    # To read on until the program's time is over would cost this process as much.
+                    self._stop()
+                    return Outcome("flood")
                 except (ZygoteLost, OSError) as error:
                     self._stop()
                     if attempt:
@@ -152,14 +164,18 @@ class Zygote:
         waiting.register(output, select.POLLIN)
         waiting.register(statuses, select.POLLIN)
         deadline = time.monotonic() + seconds
-        content, status = b"", None
+        content, status, size = b"", None, 0
         while True:
             # After the status has come, what is left to read is there already.
-            ready = dict(waiting.poll(0 if status is not None else max(0.0, deadline - time.monotonic()) * 1000))
+            left = 0.0 if status is not None else min(STALLED_S, max(0.0, deadline - time.monotonic()))
+            ready = dict(waiting.poll(left * 1000))
             if output in ready:
                 part = os.read(output, 65_536)
                 if not part:
                     raise ZygoteLost("the server ended")
+                size += len(part)
+                if size > FLOOD_CHARS:
+                    raise _Flood
                 # More is no reply; it is read, so that the child need not wait, and dropped.
                 content += part if len(content) <= _REPLY_BYTES else b""
             elif status is not None:
@@ -169,8 +185,16 @@ class Zygote:
                 if len(told) < 4:
                     raise ZygoteLost("the server ended")
                 (status,) = struct.unpack("<i", told)
-            else:
+            elif time.monotonic() >= deadline or self._is_stopped():
                 raise ZygoteLost("the server does not answer")
+
+    def _is_stopped(self) -> bool:
+        """Whether the server was stopped by a signal; a child that computes for it says nothing either."""
+        try:
+            state = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            return False
+        return state in ("T", "t")
 
     def _start(self) -> None:
         reason = unavailable()
@@ -195,10 +219,11 @@ class Zygote:
             with os.fdopen(info, "rb") as pipe:
                 told = pipe.read() if self.process is not None else b""
         atexit.register(self.close)
+        self._pid = 0
         if self._receive(START_S)[1] != _READY:
             raise ZygoteLost("the server does not start")
-        pid = msgspec.json.decode(told)["child-pid"]
-        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[0])
+        self._pid = msgspec.json.decode(told)["child-pid"]
+        pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[0])
         self._memory = pages * os.sysconf("SC_PAGESIZE") + MEMORY_BYTES
 
     def _stop(self) -> None:
@@ -288,17 +313,7 @@ def _command(*options: str) -> list[str]:
         "/",
     ]
     command += ["--uid", "65534", "--gid", "65534", "--hostname", "sandbox"]
-    for name, value in (
-        ("PYTHONHASHSEED", "0"),
-        ("OPENBLAS_NUM_THREADS", "1"),
-        ("LD_LIBRARY_PATH", "/python/lib"),
-    ):
-        command += ["--setenv", name, value]
-    for folder in ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib32", "/lib64"):
-        if os.path.islink(folder):
-            command += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            command += ["--ro-bind", folder, folder]
+    command += ["--setenv", "PYTHONHASHSEED", "0", "--setenv", "OPENBLAS_NUM_THREADS", "1"]
     library = os.path.dirname(os.__file__)
     there = f"/python/{sys.platlibdir}/{os.path.basename(library)}"
     command += ["--ro-bind", library, there]
@@ -306,16 +321,23 @@ def _command(*options: str) -> list[str]:
         # What else is installed for this Python.
         if os.path.isdir(f"{library}/{folder}"):
             command += ["--tmpfs", f"{there}/{folder}", "--remount-ro", f"{there}/{folder}"]
+    python = os.path.realpath(sys.executable)
+    command += ["--ro-bind", python, "/python/bin/python3"]
+    folders = [_folder(name) for name in PACKAGES]
+    modules = [str(path) for folder in (f"{library}/lib-dynload", *folders) for path in Path(folder).rglob("*.so")]
+    # Beside it are what shared libraries its wheel brings.
+    folders += [f"{folder}.libs" for folder in folders if os.path.isdir(f"{folder}.libs")]
+    for folder in folders:
+        command += ["--ro-bind", folder, f"/packages/{os.path.basename(folder)}"]
+    libraries = shared_libraries(python, tuple(sorted(modules)), os.path.join(sys.base_prefix, "lib"))
     shared = os.path.join(sys.base_prefix, "lib", sysconfig.get_config_var("INSTSONAME") or "")
-    if os.path.isfile(shared):
+    if not libraries and os.path.isfile(shared):
+        # The system's folders, which are shown then, may not have it.
         command += ["--ro-bind", shared, f"/python/lib/{os.path.basename(shared)}"]
-    command += ["--ro-bind", os.path.realpath(sys.executable), "/python/bin/python3"]
-    for name in PACKAGES:
-        folder = _folder(name)
-        # Beside it are what shared libraries its wheel brings.
-        for path in (folder, f"{folder}.libs"):
-            if os.path.isdir(path):
-                command += ["--ro-bind", path, f"/packages/{os.path.basename(path)}"]
+    shown = tuple(f"{os.path.realpath(folder)}/" for folder in folders)
+    command += binding(
+        {name: path for name, path in libraries.items() if not path.startswith(shown)}, "/python/lib"
+    )
     command += ["--ro-bind", str(_SERVER), "/server.py", "--remount-ro", "/", "--", "/python/bin/python3"]
     # Not -I, which would ignore the seed of hashes too.
     return [*command, "-S", "-s", "-P", "-B", "/server.py", seccomp.assemble(platform.machine()).hex()]

@@ -136,6 +136,20 @@ def valid(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
+def without_times(real: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+    """Let what tells of a file say that all times are now: folders are made when the sandbox starts."""
+    times: dict[str, float] = {}
+    for kind in ("atime", "mtime", "ctime"):
+        times |= {f"st_{kind}": float(NOW), f"st_{kind}_ns": NOW * 10**9}
+
+    def stat(*args: Any, **options: Any) -> os.stat_result:
+        found = real(*args, **options)
+        sizes = {"st_blksize": found.st_blksize, "st_blocks": found.st_blocks, "st_rdev": found.st_rdev}
+        return os.stat_result((*found[:7], NOW, NOW, NOW), times | sizes)
+
+    return stat
+
+
 def hide_machine() -> None:
     """Let the machine have no name and no version, its clock stand, and sleep take no time."""
     os.uname = lambda: os.uname_result(("Linux", "sandbox", "", "", ""))
@@ -155,6 +169,9 @@ def hide_machine() -> None:
     strftime, asctime = time.strftime, time.asctime
     time.strftime = lambda form, t=None: strftime(form, time.localtime() if t is None else t)
     time.asctime = lambda t=None: asctime(time.localtime() if t is None else t)
+
+    for name in ("stat", "lstat", "fstat"):
+        setattr(os, name, without_times(getattr(os, name)))
 
     def now(cls: type[datetime.datetime], tz: datetime.tzinfo | None = None) -> datetime.datetime:
         return cls.fromtimestamp(NOW, tz)
