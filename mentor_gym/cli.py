@@ -128,6 +128,11 @@ def _explain(error: Exception) -> str | None:
         return f"{one_line(error.format_message()).rstrip('.')} (see {path} --help)"
     if isinstance(error, ImportError) and "pip install" in str(error):
         return one_line(str(error))
+    # Only here: most commands need neither the sandbox nor its modules.
+    from mentor_gym.tools.code_full import SandboxUnavailable
+
+    if isinstance(error, SandboxUnavailable):
+        return one_line(str(error))
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     # FloatingPointError: a training run that diverged.
@@ -198,6 +203,8 @@ def check(
             console.print(format_report(reports[-1]))
     if len(reports) > 1:
         console.print(format_reports(reports))
+    if not target and kind in (None, "env", "suite", "tool"):
+        print(f"not checked, as they need more than the core: {', '.join(EXTRA_SUITES)}; name one to check it")
     if any(report.failed for report in reports):
         raise typer.Exit(1)
 
@@ -233,7 +240,8 @@ def list_command() -> None:
         table.add_section()
     console.print(table)
     for line in missing:
-        console.print(line)
+        # Not as markup, which would take the name of an extra for a style.
+        console.print(line, markup=False, soft_wrap=True)
 
     table = Table("reward", "maximum", "what it pays", title="rewards", title_justify="left")
     for name, preset in PRESETS.items():

@@ -20,6 +20,9 @@ from mentor_gym.protocol import render_message
 from mentor_gym.suites import EXTRA_SUITES, SUITES, Suite, load_suite
 
 MAX_PROBLEMS_SHOWN = 10
+EvaluationOption = Annotated[
+    bool, typer.Option("--evaluation-data", help="Take a benchmark's tasks too, which spoil it when trained on.")
+]
 
 data_app = typer.Typer(
     help="Check, import, export, count and divide task rows; rebuild and verify the shipped ones."
@@ -46,6 +49,9 @@ def rebuild(
             rows = {name: entry for name, entry in _listed(out).items() if name.startswith(f"{item.name}/")}
             kept |= rows
             print(f"{item.name}: {'its rows stay as they are' if rows else 'left out'}: {reason}")
+    if not chosen:
+        # The reasons stand above.
+        raise ValueError(f"nothing to rebuild: no tools of {', '.join(suite or ())} can run here")
     _refuse_partial(out, [item.name for item in chosen], kept)
     manifest = data_files.rebuild(chosen, out, seed, kept)
     for name, entry in manifest["files"].items():
@@ -111,17 +117,20 @@ def verify(
 def validate(suite: Annotated[str, typer.Argument(help="Path of a suite.yaml, or a suite's name.")]) -> None:
     """Check a suite: every row is well formed, its answer passes its grader, its teacher trace succeeds.
 
+    A call that fails is told, but no problem where the teacher succeeds all the same.
+
     Examples:
     - `mentor-gym data validate tests/custom_suite/suite.yaml`
     """
     chosen = load_suite(suite)
     failed = False
     for split in chosen.splits:
-        problems = validate_split(suite, split)
-        for problem in problems[:MAX_PROBLEMS_SHOWN]:
-            complain(problem)
-        if len(problems) > MAX_PROBLEMS_SHOWN:
-            complain(f"… and {len(problems) - MAX_PROBLEMS_SHOWN} more")
+        problems, warnings = validate_split(suite, split)
+        for lines in (problems, [f"warning: {warning}" for warning in warnings]):
+            for line in lines[:MAX_PROBLEMS_SHOWN]:
+                complain(line)
+            if len(lines) > MAX_PROBLEMS_SHOWN:
+                complain(f"… and {len(lines) - MAX_PROBLEMS_SHOWN} more")
         failed = failed or bool(problems)
         rows = len(chosen.tasks(split))
         print(f"{chosen.name}/{split}: {rows} rows, {len({p.partition(':')[0] for p in problems})} with problems")
@@ -129,13 +138,18 @@ def validate(suite: Annotated[str, typer.Argument(help="Path of a suite.yaml, or
         raise typer.Exit(1)
 
 
-def validate_split(suite: str, split: str) -> list[str]:
-    """Play every teacher trace of a split with the real tools; returns one line per problem.
+def validate_split(suite: str, split: str) -> tuple[list[str], list[str]]:
+    """Play every teacher trace of a split with the real tools.
+
+    Returns:
+        One line per problem, and one per failing call of a teacher that succeeds: such a teacher recovers from
+        an error, as a recorded one may.
 
     >>> validate_split("math", "valid")
-    []
+    ([], [])
     """
-    problems = []
+    problems: list[str] = []
+    warnings: list[str] = []
     tasks = load_suite(suite).tasks(split)
     traces = [
         [render_message(message) for message in tasks[position].teacher if message["role"] == "assistant"]
@@ -156,12 +170,13 @@ def validate_split(suite: str, split: str) -> list[str]:
                 env.step(text)
         for call, result in transcript.calls():
             if not result.ok:
-                problems.append(f"{task.id}: the teacher's call of {call.name} fails: {one_line(result.output)}")
+                lines = warnings if transcript.is_success else problems
+                lines.append(f"{task.id}: the teacher's call of {call.name} fails: {one_line(result.output)}")
         if not transcript.is_success:
             ended = transcript.stop_reason or "without an answer"
             problems.append(f"{task.id}: the teacher's trace does not succeed (ends: {ended})")
     env.close()
-    return problems
+    return problems, warnings
 
 
 @data_app.command("import")
@@ -218,6 +233,7 @@ def export(
     format: Annotated[str, typer.Option(help="openai or hf.")] = "openai",
     split: Annotated[list[str] | None, typer.Option(help="A split; may be repeated. All by default.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="How many rows of each split.")] = None,
+    evaluation_data: EvaluationOption = False,
 ) -> None:
     """Write tasks with their teachers for another trainer: OpenAI chat rows, or a folder for `datasets` (hf).
 
@@ -226,7 +242,7 @@ def export(
     """
     from mentor_gym.exporters import export_file
 
-    done = export_file(format, source, out, split, limit)
+    done = export_file(format, source, out, split, limit, evaluation_data)
     for each, rows in done.rows.items():
         print(f"{each}: {rows} rows")
     if done.without_teacher:
@@ -265,6 +281,7 @@ def split_(
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
     by: Annotated[str | None, typer.Option(help="A meta field, or tools: keeps such tasks together.")] = None,
     split: Annotated[list[str] | None, typer.Option(help="Only rows of this split; may be repeated.")] = None,
+    evaluation_data: EvaluationOption = False,
 ) -> None:
     """Divide rows into splits, by chance but reproducibly.
 
@@ -280,5 +297,6 @@ def split_(
             shares[name] = float(part)
         except ValueError:
             raise ValueError(f"--share {item!r}: expected split=part, for example train=0.8") from None
-    for each, rows in split_rows(read_source(source, split), out, shares, seed, by).items():
+    made = split_rows(read_source(source, split), out, shares, seed, by, evaluation_data)
+    for each, rows in made.items():
         print(f"{out / f'{each}.jsonl'}: {rows} rows")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mentor_gym.console import SuiteOption, TemperatureOption, read_pairs, resumable
+from mentor_gym.console import SuiteOption, TemperatureOption, complain, read_pairs, resumable
 
 
 def record_command(
@@ -49,7 +49,7 @@ def record_command(
 ) -> None:
     """Record teachers: a model behind a chat-completions endpoint plays tasks, and what is correct becomes rows.
 
-    The same command goes on where it was stopped.
+    The same command goes on where it was stopped. Exits with 1 when every task that was played failed.
 
     Examples:
     - `mentor-gym record --base-url http://localhost:8000/v1 --model NAME --suite shop --out runs/shop-teacher`
@@ -81,8 +81,11 @@ def record_command(
     console = Console(stderr=True)
     bar = Bar(*columns, console=console, disable=not console.is_terminal)
     row = bar.add_task("record", total=None, figures="")
+    finished_before: list[int] = []  # one number, once the recording has begun
 
     def show(state: Progress) -> None:
+        if not finished_before:
+            finished_before.append(state.finished)
         faults = sum(state.faults.values())
         figures = f"{state.kept} kept, {state.failed} failed, {faults} faults, {state.completion_tokens:,} tokens"
         bar.update(row, total=state.tasks, completed=state.finished, figures=figures)
@@ -109,4 +112,6 @@ def record_command(
     outcomes = ", ".join(f"{count} {name}" for name, count in sorted(figures.outcomes.items()))
     print(f"{figures.kept} rows in {done.rows} ({figures.tasks} tasks; attempts: {outcomes or 'none'})")
     if figures.failed:
-        print(f"{figures.failed} tasks failed; the same command tries them again")
+        complain(f"{figures.failed} tasks failed, and the same command tries them again: {figures.error}")
+        if figures.failed == figures.finished - finished_before[0]:
+            raise typer.Exit(1)

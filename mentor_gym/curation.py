@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 import yaml
 
-from mentor_gym.data import DataError, write_tasks
+from mentor_gym.data import DataError, _name_field, write_tasks
 from mentor_gym.names import nearest
-from mentor_gym.suites import SUITES, load_suite
+from mentor_gym.suites import EXTRA_SUITES, SUITES, is_suite_name, load_suite
 from mentor_gym.suites.base import Suite, load_yaml_suite
 from mentor_gym.types import Task
 
@@ -45,11 +45,36 @@ class Source:
         name: What was asked for.
         tasks: The rows of each split.
         suite: The suite that they belong to; None for a file of rows that stands alone.
+        suite_file: Its `suite.yaml`; None for a shipped suite, and without one.
     """
 
     name: str
     tasks: dict[str, list[Task]]
     suite: Suite | None
+    suite_file: Path | None = None
+
+    @property
+    def evaluation_only(self) -> bool:
+        """Whether tasks are a benchmark's: their suite is marked so, or they name a shipped one that is."""
+        if self.suite is not None and self.suite.evaluation_only:
+            return True
+        names = {task.suite for tasks in self.tasks.values() for task in tasks}
+        return any(is_suite_name(name) and load_suite(name).evaluation_only for name in names)
+
+    def refuse_evaluation(self, allowed: bool) -> None:
+        """Refuse a benchmark's tasks where rows to train on are made.
+
+        Args:
+            allowed: Whether the caller wants them all the same.
+
+        Raises:
+            ValueError: Tasks are for evaluation only, and not allowed.
+        """
+        if self.evaluation_only and not allowed:
+            raise ValueError(
+                f"{self.name}: the tasks are a benchmark's, for evaluation only: figures of a model that was "
+                "trained on them tell nothing; evaluation_data=True (--evaluation-data) takes them all the same"
+            )
 
     def schema(self, task: Task, entry: str | dict[str, Any]) -> dict[str, Any]:
         """Return the OpenAI schema of a tool of a task, named or inline.
@@ -82,22 +107,24 @@ def read_source(source: str | Path, splits: Sequence[str] | None = None) -> Sour
     {'valid': 300}
     """
     name = str(source)
-    if name in SUITES or name.endswith(_SUITE_ENDS):
+    if is_suite_name(name) or name.endswith(_SUITE_ENDS):
         # Read anew: the file may have been written a moment ago by this program.
-        suite = load_suite(name) if name in SUITES else load_yaml_suite(name)
+        file = None if is_suite_name(name) else Path(name)
+        suite = load_suite(name) if file is None else load_yaml_suite(name)
         wanted = suite.splits if splits is None else splits
-        return Source(name, {split: list(suite.tasks(split)) for split in wanted}, suite)
+        return Source(name, {split: list(suite.tasks(split)) for split in wanted}, suite, file)
     path = Path(source)
     if path.suffix != ".jsonl":
-        known = f"{', '.join(SUITES)}, a suite.yaml or a .jsonl file of task rows"
-        raise ValueError(f"unknown source {name!r}; known: {known}{nearest(name, SUITES)}")
+        names = [*SUITES, *EXTRA_SUITES]
+        known = f"{', '.join(names)}, a suite.yaml or a .jsonl file of task rows"
+        raise ValueError(f"unknown source {name!r}; known: {known}{nearest(name, names)}")
     tasks = _read_rows(path)
     if splits is not None:
         for split in splits:
             if split not in tasks:
                 raise ValueError(f"{path} has no rows of split {split!r}; it has {', '.join(tasks)}")
         tasks = {split: tasks[split] for split in splits}
-    return Source(name, tasks, _suite_of(path, tasks))
+    return Source(name, tasks, *_suite_of(path, tasks))
 
 
 def _read_rows(path: Path) -> dict[str, list[Task]]:
@@ -114,7 +141,7 @@ def _read_rows(path: Path) -> dict[str, list[Task]]:
         try:
             task = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not a task row: {error}") from None
+            raise DataError(f"{path}, line {number}: {_name_field(str(error))}") from None
         if seen.setdefault(task.id, number) != number:
             first = seen[task.id]
             raise DataError(f'{path}, line {number}: field "id": {task.id!r} stands twice, first in line {first}')
@@ -124,16 +151,17 @@ def _read_rows(path: Path) -> dict[str, list[Task]]:
     return tasks
 
 
-def _suite_of(path: Path, tasks: Mapping[str, list[Task]]) -> Suite | None:
+def _suite_of(path: Path, tasks: Mapping[str, list[Task]]) -> tuple[Suite | None, Path | None]:
+    """Return the suite of a file's rows, and its `suite.yaml` where it has one."""
     names = {task.suite for found in tasks.values() for task in found}
     beside = path.with_name("suite.yaml")
     if beside.is_file():
         suite = load_yaml_suite(str(beside))
         if names == {suite.name}:
-            return suite
-    if len(names) == 1 and names <= set(SUITES):
-        return load_suite(names.pop())
-    return None
+            return suite, beside
+    if len(names) == 1 and all(map(is_suite_name, names)):
+        return load_suite(names.pop()), None
+    return None, None
 
 
 # Statistics
@@ -360,6 +388,7 @@ def split_rows(
     shares: Mapping[str, float],
     seed: int = 0,
     by: str | None = None,
+    evaluation_data: bool = False,
 ) -> dict[str, int]:
     """Divide all rows of a source into new splits and write them; the same seed gives the same files.
 
@@ -374,12 +403,14 @@ def split_rows(
         seed: Draws the order.
         by: A field of `meta`, or `tools` for the set of tools on offer: tasks that agree in it go to the same
             split. None keeps only equal prompts together.
+        evaluation_data: Divide a benchmark's tasks too; the new `suite.yaml` keeps their mark.
 
     Returns:
         Number of rows of each split.
 
     Raises:
-        ValueError: An argument is wrong, the folder is not empty, or a split would be.
+        ValueError: An argument is wrong, the folder is not empty, a split would be, or the tasks are for
+            evaluation only.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as home:
@@ -390,6 +421,7 @@ def split_rows(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists and is not an empty folder; nothing is overwritten")
     _check_shares(shares)
+    source.refuse_evaluation(evaluation_data)
     tasks = [task for found in source.tasks.values() for task in found]
     ids = Counter(task.id for task in tasks)
     for task_id, count in ids.items():
@@ -474,10 +506,11 @@ def _assign(
 def _write_suite(source: Source, out: Path, splits: Sequence[str]) -> None:
     suite = source.suite
     assert suite is not None  # the caller asked
-    path = Path(source.name)
-    beside = path if path.name.endswith(_SUITE_ENDS) else path.with_name("suite.yaml")
+    beside = source.suite_file
     content: dict[str, Any] = {"name": suite.name, "description": suite.description, "tools": "tools.py"}
-    if beside.is_file():
+    if source.evaluation_only:
+        content["evaluation_only"] = True
+    if beside is not None:
         given = yaml.safe_load(beside.read_text(encoding="utf-8"))
         content["tools"] = given["tools"]
         left = {beside.name, *map(str, given["splits"].values())}

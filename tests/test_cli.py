@@ -19,6 +19,8 @@ from mentor_gym import cli
 from mentor_gym.play import NotUnderstood, read_line
 from mentor_gym.protocol import parse_action
 from mentor_gym.rewards import PRESETS
+from mentor_gym.suites import EXTRA_SUITES
+from mentor_gym.suites.bfcl_suite import EvaluationSuite
 from mentor_gym.tools.math import math_box
 
 SHOP = Path(__file__).parent / "custom_suite" / "suite.yaml"
@@ -301,15 +303,20 @@ def test_validate_accepts_the_example_and_names_what_is_wrong(run: Run, shop: Pa
     rows = shop.parent / "train.jsonl"
     lines = [json.loads(line) for line in rows.read_text().splitlines()]
     lines[0]["answer"] = "3.3"
-    call = lines[2]["teacher"][0]["tool_calls"][0]["function"]
-    call["arguments"] = json.dumps({"item": "pear"})
+    for line in lines[2:4]:
+        call = line["teacher"][0]["tool_calls"][0]["function"]
+        call["arguments"] = json.dumps({"item": "pear"})
+    lines[3]["teacher"][-1]["content"] = "<answer>0</answer>"
     other = shop.with_name("broken")
     shutil.copytree(shop.parent, other)
     (other / "train.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     code, out, err = run("data", "validate", other / "suite.yaml")
     assert code == 1
     assert "shop-1: the teacher's trace does not succeed" in err
-    assert "shop-3: the teacher's call of stock fails" in err
+    # A call that fails is a problem of a teacher that does not succeed; others recover from it.
+    assert "\nwarning: shop-3: the teacher's call of stock fails" in err
+    assert f"\nshop-4: the teacher's call of {call['name']} fails" in err
+    assert "warning: shop-4" not in err
     assert out == "shop/train: 6 rows, 2 with problems\n"
 
     third = shop.with_name("unreadable")
@@ -317,6 +324,53 @@ def test_validate_accepts_the_example_and_names_what_is_wrong(run: Run, shop: Pa
     with (third / "train.jsonl").open("a") as file:
         file.write('{"id": "x"}\n')
     assert_one_line_error(run("data", "validate", third / "suite.yaml"), "line 7", '"suite"')
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "data validate code-full",
+        "eval --agent teacher --suite code-full --tasks 2",
+        "rollout --suite code-full",
+        "play --suite code-full",
+        "data rebuild --suite code-full --out reb",
+    ],
+)
+def test_a_missing_sandbox_is_one_line(
+    run: Run, arguments: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from mentor_gym.tools import code_full
+
+    monkeypatch.setattr(code_full, "unavailable", lambda: "no such sandbox")
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments.split())
+    rebuilds = "rebuild" in arguments
+    expected = "nothing to rebuild: no tools of code-full can run here" if rebuilds else "no such sandbox"
+    assert_one_line_error((code, out, err), expected)
+    assert ("code-full: left out: code-full is unavailable: no such sandbox" in out) == rebuilds
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_names_the_extra_of_what_is_missing(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(self: object, split: str) -> None:
+        raise ModuleNotFoundError("needs it: pip install 'mentor-gym[bfcl]' && pip install more " + "x" * 100)
+
+    monkeypatch.setattr(EvaluationSuite, "tasks", missing)
+    code, out, _ = run("list")
+    assert code == 0
+    for name in ("bfcl", "bfcl-multi-turn"):
+        assert f"\n{name}: needs it: pip install 'mentor-gym[bfcl]' && pip install more {'x' * 100}\n" in out
+
+
+@pytest.mark.parametrize(("words", "told"), [("", True), ("--kind suite", True), ("--kind reward", False)])
+def test_check_names_what_it_leaves_out(run: Run, words: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mentor_gym import testing
+
+    monkeypatch.setattr(testing, "examine_shipped", lambda kind: [testing.examine("sparse")])
+    code, out, _ = run("check", *words.split())
+    assert code == 0
+    assert ("not checked" in out) == told
+    assert all((name in out) == told for name in EXTRA_SUITES)
 
 
 def test_rebuild_then_verify(run: Run, tmp_path: Path) -> None:
@@ -516,6 +570,12 @@ def test_data_comes_in_is_counted_divided_and_goes_out(run: Run, tmp_path: Path)
         run("data", "split", folder / "suite.yaml", "--share", "half", "--out", tmp_path / "d"),
         "expected split=part",
     )
+    marked = tmp_path / "c" / "suite.yaml"
+    marked.write_text(marked.read_text() + "evaluation_only: true\n")
+    for words in (("split", "--share", "a=1"), ("export",)):
+        words = ("data", words[0], marked, *words[1:], "--out", tmp_path / f"marked-{words[0]}")
+        assert_one_line_error(run(*words), "--evaluation-data")
+        assert run(*words, "--evaluation-data")[0] == 0
     target = tmp_path / "chat.jsonl"
     code, out, _ = run("data", "export", "shop", "--split", "test", "--limit", 2, "--out", target)
     assert code == 0

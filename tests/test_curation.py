@@ -2,12 +2,16 @@
 
 import json
 
+import msgspec
 import pytest
+import yaml
 
 from mentor_gym.curation import Overlap, Source, Spread, read_source, split_rows, stats
 from mentor_gym.data import DataError, write_tasks
 from mentor_gym.importers.base import play_teachers
+from mentor_gym.suites import EXTRA_SUITES, load_suite
 from mentor_gym.suites.base import load_yaml_suite
+from mentor_gym.suites.bfcl_suite import EvaluationSuite
 from mentor_gym.suites.plans import teacher_messages
 from mentor_gym.types import Task
 
@@ -99,7 +103,9 @@ def test_shipped_suites_do_not_share_prompts_between_train_and_test():
     ("content", "message"),
     [
         (b"", "holds no task rows"),
-        (b"{}\n", r"line 1: not a task row: Object missing required field `id`"),
+        (b"{}\n", r'line 1: field "id" is missing'),
+        (b'{"id": 3}\n', r'line 1: field "id": expected str, got int'),
+        (b'{"id": "a", "idd": 3}\n', r'line 1: field "idd" is unknown; known fields: id, suite'),
         (b"\n\xff\n", r"line 2: not a task row"),
         (b"[" * 100_000, r"line 1: not a task row"),
     ],
@@ -116,7 +122,86 @@ def test_two_rows_of_one_id_are_named(tmp_path):
         read_source(tmp_path / "x.jsonl")
 
 
+@pytest.mark.parametrize("name", sorted(EXTRA_SUITES))
+def test_suites_that_need_an_extra_are_sources(name, monkeypatch):
+    rows = [Task("a", name, "test", "1 and 2?", [], "3", {"kind": "number"}, None, [])]
+    monkeypatch.setattr(EvaluationSuite, "tasks", lambda self, split: rows)
+    found = read_source(name, [load_suite(name).splits[-1]])
+    assert (found.suite.name, found.suite_file) == (name, None)
+    assert stats(found).splits[0].tasks > 0
+    assert found.evaluation_only is load_suite(name).evaluation_only is (name != "code-full")
+    with pytest.raises(ValueError, match=f"known: math, .*{name}.*; did you mean '{name}'"):
+        read_source(f"{name}x")
+
+
+def test_rows_of_suites_that_need_an_extra_find_them(tmp_path):
+    rows = [msgspec.structs.replace(task(i), suite="bfcl") for i in range(4)]
+    write_tasks(tmp_path / "x.jsonl", rows)
+    found = read_source(tmp_path / "x.jsonl")
+    assert (found.suite.name, found.evaluation_only) == ("bfcl", True)
+    # Beside others they have no suite, and are the same rows.
+    write_tasks(tmp_path / "y.jsonl", [*rows, task(9)])
+    found = read_source(tmp_path / "y.jsonl")
+    assert (found.suite, found.evaluation_only) == (None, True)
+    write_tasks(tmp_path / "z.jsonl", [task(9)])
+    assert not read_source(tmp_path / "z.jsonl").evaluation_only
+
+
 # Splits
+
+
+def test_a_benchmark_is_divided_only_when_it_is_wanted_and_keeps_its_mark(tmp_path):
+    write_tasks(tmp_path / "x.jsonl", [msgspec.structs.replace(task(i), suite="bfcl") for i in range(4)])
+    shares = {"a": 0.5, "b": 0.5}
+    source = read_source(tmp_path / "x.jsonl")
+    with pytest.raises(ValueError, match=r"x\.jsonl: the tasks are a benchmark's.*--evaluation-data"):
+        split_rows(source, tmp_path / "new", shares)
+    assert not (tmp_path / "new").exists()
+    assert split_rows(source, tmp_path / "new", shares, evaluation_data=True) == {"a": 2, "b": 2}
+    # Not loaded: that needs the package, for its tools.
+    content = yaml.safe_load((tmp_path / "new/suite.yaml").read_text())
+    assert (content["name"], list(content["splits"]), content["evaluation_only"]) == ("bfcl", ["a", "b"], True)
+
+
+def test_a_marked_suite_of_a_user_keeps_its_mark(tmp_path):
+    split_rows(read_source("math", ["valid"]), tmp_path / "math", {"a": 0.5, "b": 0.5})
+    file = tmp_path / "math/suite.yaml"
+    assert "evaluation_only" not in file.read_text()
+    file.write_text(file.read_text().replace("name: math", "name: exam") + "evaluation_only: true\n")
+    for split in "ab":
+        rows = file.with_name(f"{split}.jsonl")
+        rows.write_text(rows.read_text().replace('"suite":"math"', '"suite":"exam"'))
+    with pytest.raises(ValueError, match="the tasks are a benchmark's"):
+        split_rows(read_source(file), tmp_path / "new", {"c": 0.5, "d": 0.5})
+    split_rows(read_source(file), tmp_path / "new", {"c": 0.5, "d": 0.5}, evaluation_data=True)
+    assert load_yaml_suite(str(tmp_path / "new/suite.yaml")).evaluation_only
+
+
+@pytest.mark.parametrize("mark", ["'yes'", "1", "[]"])
+def test_a_mark_that_is_neither_true_nor_false_is_refused(mark, tmp_path):
+    split_rows(read_source("math", ["valid"]), tmp_path / "math", {"a": 0.5, "b": 0.5})
+    file = tmp_path / "math/suite.yaml"
+    file.write_text(f"evaluation_only: {mark}\n" + file.read_text())
+    message = r"suite\.yaml, line 1: field \"evaluation_only\": expected true or false, got "
+    with pytest.raises(DataError, match=message):
+        load_yaml_suite(str(file))
+
+
+def test_a_shipped_suite_takes_nothing_from_a_suite_that_lies_about(tmp_path, monkeypatch):
+    (tmp_path / "suite.yaml").write_text("name: other\ntools: other.py\nsplits: {train: rows.jsonl}\n")
+    (tmp_path / "private.txt").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    split_rows(read_source("math", ["valid"]), tmp_path / "new", {"a": 0.5, "b": 0.5})
+    assert load_yaml_suite(str(tmp_path / "new/suite.yaml")).name == "math"
+    assert not (tmp_path / "new/private.txt").exists()
+
+
+def test_conditions_that_no_task_meets_are_told_as_they_are_written():
+    tasks = load_suite("math").tasks("train")
+    with pytest.raises(ValueError, match=r"where: none of 2400 tasks has calls=99, kind=gain$"):
+        tasks.where({"calls": 99, "kind": "gain"})
+    with pytest.raises(ValueError, match=r'tasks has kind=\["a", 1\]$'):
+        tasks.where({"kind": ["a", 1]})
 
 
 def test_shares_are_met_and_nothing_is_lost(tmp_path):

@@ -5,13 +5,15 @@ import json
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
 from mentor_gym.curation import read_source
-from mentor_gym.data import DataError
+from mentor_gym.data import DataError, write_tasks
 from mentor_gym.exporters import FORMATS, export_file
 from mentor_gym.importers import import_file
+from mentor_gym.suites import load_suite
 
 SAMPLES = Path(__file__).parent / "import_samples"
 SHOP = Path(__file__).parent / "custom_suite" / "suite.yaml"
@@ -91,6 +93,19 @@ def test_tasks_without_a_teacher_are_left_out_and_counted(tmp_path):
     assert (result.rows, result.without_teacher) == ({"train": 2}, 1)
 
 
+def test_a_benchmark_is_written_only_when_it_is_wanted(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    write_tasks(
+        rows, [msgspec.structs.replace(task, suite="bfcl", tools=[]) for task in load_suite("math").tasks("valid")]
+    )
+    with pytest.raises(ValueError, match=r"rows\.jsonl: the tasks are a benchmark's.*--evaluation-data"):
+        export_file("openai", rows, tmp_path / "out.jsonl")
+    assert not (tmp_path / "out.jsonl").exists()
+    done = export_file("openai", rows, tmp_path / "out.jsonl", evaluation_data=True)
+    assert done.rows == {"valid": 300}
+    assert len(read(tmp_path / "out.jsonl")) == 300
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -101,7 +116,7 @@ def test_tasks_without_a_teacher_are_left_out_and_counted(tmp_path):
         ({"source": "mathe"}, "unknown source 'mathe'"),
         ({"splits": ["trian"]}, "no split 'trian'"),
         ({"splits": ["train", "test"]}, r"one file, for one split; choose one of train, test, or a folder"),
-        ({"source": SAMPLES / "openai.jsonl"}, r"openai\.jsonl, line 1: not a task row"),
+        ({"source": SAMPLES / "openai.jsonl"}, r'openai\.jsonl, line 1: field "messages" is unknown'),
         ({"source": SAMPLES / "gone.jsonl"}, r"gone\.jsonl: cannot be read"),
         ({"source": SHOP.with_name("train.jsonl"), "splits": ["test"]}, "no rows of split 'test'; it has train"),
     ],

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -33,12 +34,16 @@ from stub_endpoint import (
     says,
 )
 
-from mentor_gym import MentorToolEnv
+from agents.config import ConfigError, load_training_suite
+from mentor_gym import MentorToolEnv, suites
+from mentor_gym.cli import main
+from mentor_gym.curation import read_source
 from mentor_gym.data import DataError, load_tasks
 from mentor_gym.protocol import MAX_ACTION_CHARS, parse_action, render_message
 from mentor_gym.recording import SYSTEM_PROMPT, Endpoint, EndpointError, RecordError, record
 from mentor_gym.recording.client import _retry_after
 from mentor_gym.recording.episode import read_message
+from mentor_gym.recording.record import _check_folder
 from mentor_gym.suites import Suite, load_suite
 from mentor_gym.tools.base import ToolBox
 
@@ -85,6 +90,20 @@ def three(tmp_path_factory):
     return write_suite(
         tmp_path_factory.mktemp("three"), [row(f"t{i}", prompt=f"Number {i}: 2 * 3 ** 2?") for i in range(3)]
     )
+
+
+@pytest.fixture
+def exam(tmp_path_factory, monkeypatch):
+    """The name of a suite for evaluation only that is registered beside those that need an extra."""
+    own = load_suite(write_suite(tmp_path_factory.mktemp("exam"), [row("both", suite="exam")]))
+    files = {"train": tmp_path_factory.getbasetemp() / "exam.jsonl"}
+    files["train"].write_text(json.dumps(row("both", suite="exam")) + "\n")
+    module = types.ModuleType("exam_suite")
+    module.build = lambda: Suite("exam", ("train",), own.make_box, files, evaluation_only=True)
+    monkeypatch.setitem(sys.modules, "exam_suite", module)
+    monkeypatch.setitem(suites._MODULES, "exam", "exam_suite")
+    yield "exam"
+    suites._load.cache_clear()
 
 
 def tasks_of(suite, split=None):
@@ -332,6 +351,38 @@ def test_a_recording_is_not_recorded_into_itself(one, tmp_path):
             record(endpoint(stub), tmp_path / "out", str(done.suite))
 
 
+# Suites that need an extra, and benchmarks
+
+
+def test_a_recorded_benchmark_can_be_loaded_and_keeps_its_mark(exam, tmp_path):
+    with StubEndpoint(scripted(calls(POWER, TIMES), says(answer(18)))) as stub:
+        done = record(endpoint(stub), tmp_path / "out", exam)
+    suite = load_suite(str(done.suite))
+    assert (suite.name, suite.evaluation_only, suite.tasks("train").ids) == ("exam", True, ["both"])
+    assert main(["data", "validate", str(done.suite)]) == 0
+    with pytest.raises(ConfigError, match="is a benchmark, for evaluation only"):
+        load_training_suite(str(done.suite), allowed=False)
+    # So does a recording of the recording, and the rows alone say it by their suite's name.
+    with StubEndpoint(scripted(says(answer(18)))) as stub:
+        again = record(endpoint(stub), tmp_path / "again", str(done.suite))
+    assert load_suite(str(again.suite)).evaluation_only
+    alone = tmp_path / "alone.jsonl"
+    alone.write_bytes(done.rows.read_bytes())
+    assert read_source(alone).evaluation_only
+    with StubEndpoint(scripted(says(answer(18)))) as stub:
+        ours = record(endpoint(stub), tmp_path / "math", "math", tasks=1)
+    assert "evaluation_only" not in ours.suite.read_text()
+
+
+@pytest.mark.parametrize("name", sorted(suites.EXTRA_SUITES))
+def test_a_name_is_no_path_into_the_folder(name, tmp_path, monkeypatch):
+    # With the working directory as the folder: a name taken for a path would lie in it.
+    monkeypatch.chdir(tmp_path)
+    _check_folder(Path.cwd(), name)
+    with pytest.raises(RecordError, match="holds the suite that is to be recorded"):
+        _check_folder(Path.cwd(), "suite.yaml")
+
+
 # Where tools are called
 
 
@@ -478,6 +529,23 @@ def test_what_would_be_refused_again_stops_the_run_at_once(status, body, message
     with StubEndpoint(scripted(right)) as stub:
         assert record(endpoint(stub), tmp_path / "out", three).progress.kept == 3
         assert len(stub.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("location", "shown"),
+    [
+        ("/v2/chat/completions?code=hunter2#x", r"{host}/v2/chat/completions"),
+        ("https://user:hunter2@elsewhere.test/v1/", "https://elsewhere.test/v1/"),
+        ("https://elsewhere.test/sk-very-secret", r"https://elsewhere.test/\*\*\*"),
+        ("http://host:port/", "what is no address"),
+    ],
+)
+def test_a_redirection_says_where_it_points(location, shown, one, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
+    with StubEndpoint(scripted((308, "", {"Location": location}))) as stub:
+        wanted = shown.format(host=stub.base_url.removesuffix("/v1"))
+        with pytest.raises(EndpointError, match=f"refuses requests with HTTP 308: moved to {wanted}$"):
+            record(endpoint(stub), tmp_path, one)
 
 
 def test_a_conversation_that_is_refused_is_not_tried_again(three, tmp_path):
@@ -723,6 +791,34 @@ def test_what_is_broken_stays_broken(arguments):
     assert turn.problem == f"a call is malformed: {call.error}"
 
 
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        (answer(18) + "x" * 10_000_000, "18"),
+        ("<think>so</think>" + answer(18) + "x" * 20_000, "18"),
+        ("x" * 20_001, None),
+        ('<tool_call>{"name": "echo", "arguments": {}}</tool_call>' + "x" * 20_000, "echo"),
+    ],
+)
+def test_a_flood_is_cut_and_not_kept(text, action, one, tmp_path):
+    turn = read_message(says(text))
+    assert turn.problem == "a turn is longer than 20,000 characters"
+    assert (turn.recorded, turn.ids) == (None, [])
+    assert len(turn.text) == len(turn.message["content"]) == MAX_ACTION_CHARS
+    played = parse_action(turn.text)
+    assert (played.calls[0].name if played.calls else played.answer) == action
+    with StubEndpoint(scripted(says(text), says(answer(18)))) as stub:
+        done = record(endpoint(stub), tmp_path, one, keep_correct=False)
+    assert (done.progress.kept, done.progress.problems) == (0, 1)
+    assert (tmp_path / "attempts.jsonl").stat().st_size < 2 * MAX_ACTION_CHARS
+    assert all(len(json.dumps(body)) < 2 * MAX_ACTION_CHARS for body in stub.requests)
+
+
+def test_a_text_as_long_as_a_turn_may_be_is_kept():
+    text = answer(18).rjust(MAX_ACTION_CHARS)
+    assert read_message(says(text)).recorded == says(text)
+
+
 def test_ids_that_are_missing_or_stand_twice_are_replaced():
     message = calls(POWER, POWER, POWER)
     message["tool_calls"][1]["id"] = "id0"
@@ -856,9 +952,44 @@ def test_importing_loads_no_http_library():
     assert done.stdout.strip() == "[]"
 
 
-def test_the_command_records_a_suite_that_can_be_played(tmp_path, capsys):
-    from mentor_gym.cli import main
+def test_the_command_says_why_tasks_failed_and_fails_when_all_did(three, tmp_path, capsys):
+    right = completion(says(answer(18)))
 
+    def command(*answers):
+        with StubEndpoint(scripted(*answers)) as stub:
+            words = ["record", "--base-url", stub.base_url, "--model", "stub", "--suite", three, "--retries", "0"]
+            return main([*words, "--concurrency", "1", "--out", str(tmp_path / "out")]), capsys.readouterr()
+
+    code, shown = command(SERVER_ERROR)
+    assert code == 1
+    assert "0 rows" in shown.out
+    said = (
+        "tasks failed, and the same command tries them again: tried once, the last time: HTTP 500: out of memory\n"
+    )
+    assert shown.err == f"3 {said}"
+    # One that came is a result, and the others can be tried again.
+    code, shown = command(right, SERVER_ERROR)
+    assert (code, shown.err) == (0, f"2 {said}")
+    # What earlier calls have kept does not hide that this one got nothing.
+    code, shown = command(SERVER_ERROR)
+    assert (code, shown.err) == (1, f"2 {said}")
+    code, shown = command(right)
+    assert (code, shown.err) == (0, "")
+    # Nothing was left to be played.
+    assert command(SERVER_ERROR)[0] == 0
+
+
+def test_a_teacher_that_recovers_is_recorded_and_validated(one, tmp_path, capsys):
+    with StubEndpoint(scripted(calls(("refuse", "{}")), says(answer(18)))) as stub:
+        done = record(endpoint(stub), tmp_path / "out", one)
+    assert done.progress.kept == 1
+    assert main(["data", "validate", str(done.suite)]) == 0
+    out, err = capsys.readouterr()
+    assert out == "shop/train: 1 rows, 0 with problems\n"
+    assert err == "warning: both: the teacher's call of refuse fails: error: refuse: not today\n"
+
+
+def test_the_command_records_a_suite_that_can_be_played(tmp_path, capsys):
     tasks = tasks_of("shop", "test")[:4]
     folder = tmp_path / "recorded"
     with StubEndpoint(Oracle(tasks)) as stub:

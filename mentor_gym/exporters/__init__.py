@@ -41,6 +41,7 @@ def export_file(
     out: str | Path,
     splits: Sequence[str] | None = None,
     limit: int | None = None,
+    evaluation_data: bool = False,
 ) -> Exported:
     """Write the teacher traces of a suite or a file of task rows in another format.
 
@@ -51,10 +52,12 @@ def export_file(
             empty folder.
         splits: Which splits; None takes all.
         limit: How many rows of each split to take, the first ones with a teacher; None takes all.
+        evaluation_data: Write a benchmark's tasks too. No format has a mark for them: keep them from training.
 
     Raises:
         DataError: The source is broken, or a tool has no schema.
-        ValueError: Another argument is wrong, `out` exists, or no task has a teacher.
+        ValueError: Another argument is wrong, `out` exists, no task has a teacher, or the tasks are for evaluation
+            only.
         ModuleNotFoundError: The format needs an extra that is not installed.
 
     >>> import tempfile
@@ -70,6 +73,7 @@ def export_file(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise ValueError(f"{out} exists already; nothing is overwritten")
     found = read_source(source, splits)
+    found.refuse_evaluation(evaluation_data)
     chats = {}
     without = 0
     for split, tasks in found.tasks.items():

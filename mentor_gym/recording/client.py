@@ -295,6 +295,8 @@ class ChatClient:
     def _refuse(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         """Raise what a status other than 200 means."""
         message, code = _error_of(body)
+        if 300 <= status < 400 and "location" in headers:
+            message = f"moved to {self._public(headers['location'])}"
         message = self._hide(f"HTTP {status}{': ' if message else ''}{message}")
         if code in _REFUSALS:
             raise Refused(message)
@@ -328,6 +330,14 @@ class ChatClient:
             raise _Fault("malformed_body", "the answer's choice holds no message")
         reason = choice.get("finish_reason")
         return Reply(message, reason if isinstance(reason, str) else None)
+
+    def _public(self, location: str) -> str:
+        """Write where a redirection points, without what may be a secret."""
+        try:
+            url = self._url.join(location)
+        except self._http.InvalidURL:
+            return "what is no address"
+        return str(url.copy_with(username=None, password=None, query=None, fragment=None))
 
     def _hide(self, text: str) -> str:
         """Make a text of the server's one short line, without the key that it may quote."""

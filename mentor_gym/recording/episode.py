@@ -40,6 +40,7 @@ short as possible, between answer tags:
 <answer>result</answer>
 A message with neither a tool call nor these tags ends the task without an answer."""
 
+_TOO_LONG = f"a turn is longer than {MAX_ACTION_CHARS:,} characters"
 _decode = msgspec.json.Decoder().decode
 # What chat-completions servers accept as the name of a function.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_-]")
@@ -77,7 +78,7 @@ class Attempt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         outcome: How it ended.
         answer: The answer; None when none was given.
         problem: Why a task row cannot hold the trace: a call without valid JSON or of an unknown tool, an answer
-            tag left open, a message cut off, a request that failed. None when a row can.
+            tag left open, a message cut off or too long, a request that failed. None when a row can.
         error: What the endpoint said, where it refused or failed.
         turns: Assistant turns played.
         requests: Requests sent, repeated ones included.
@@ -133,7 +134,9 @@ def read_message(message: dict[str, Any], turn: int = 1) -> AssistantTurn:
 
     Native calls are written into the wire format as they are, broken ones too: the environment says what is wrong
     with them. Blank arguments count as `{}`. A message without native calls whose text holds well-formed
-    `<tool_call>` tags, which servers without a tool parser return, is read as one with these calls.
+    `<tool_call>` tags, which servers without a tool parser return, is read as one with these calls. Of a text that
+    is longer than a turn of the environment, even without its thoughts, only the beginning is read, and no row
+    can hold it.
 
     Args:
         message: As it came from the endpoint, `tool_calls` a list or missing.
@@ -150,13 +153,16 @@ def read_message(message: dict[str, Any], turn: int = 1) -> AssistantTurn:
     if len(content) > MAX_ACTION_CHARS:
         # The environment would cut off what comes after long thoughts.
         content = content.rpartition("</think>")[2].lstrip()
+    is_too_long = len(content) > MAX_ACTION_CHARS
     calls = [_read_call(call) for call in (message.get("tool_calls") or [])[:MAX_CALLS_PARSED]]
     if not calls:
-        written = parse_action(content[:MAX_ACTION_CHARS]).calls
-        if not written or any(call.error is not None for call in written):
+        # Neither played, nor written down, nor sent back: a server may flood its clients.
+        content = content[:MAX_ACTION_CHARS]
+        written = parse_action(content).calls
+        if is_too_long or not written or any(call.error is not None for call in written):
             # The next request needs this message only when the environment asks for another turn.
             plain = {"role": "assistant", "content": content}
-            problem = _text_problem(content)
+            problem = _TOO_LONG if is_too_long else _text_problem(content)
             return AssistantTurn(content, plain, [], None if problem else plain, problem)
         calls = [_Call(call.name, to_json(call.arguments), call) for call in written]
         content = content.partition("<tool_call>")[0].rstrip()
@@ -185,7 +191,7 @@ def read_message(message: dict[str, Any], turn: int = 1) -> AssistantTurn:
     if broken is not None:
         return AssistantTurn(text, sent, ids, None, f"a call is malformed: {broken.parsed.error}")
     if len(text) > MAX_ACTION_CHARS:
-        return AssistantTurn(text, sent, ids, None, f"a turn is longer than {MAX_ACTION_CHARS:,} characters")
+        return AssistantTurn(text, sent, ids, None, _TOO_LONG)
     recorded = {
         "role": "assistant",
         "content": content or None,
@@ -285,7 +291,7 @@ def _text_of(content: Any) -> str:
 
 
 def _text_problem(content: str) -> str | None:
-    action = parse_action(content[:MAX_ACTION_CHARS])
+    action = parse_action(content)
     if action.calls:
         return f"a call is malformed: {next(call.error for call in action.calls if call.error is not None)}"
     return action.error

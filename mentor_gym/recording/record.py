@@ -34,7 +34,7 @@ from mentor_gym.recording.client import ChatClient, Endpoint
 from mentor_gym.recording.episode import SYSTEM_PROMPT, Attempt, Outcome, play_episode, task_digest
 from mentor_gym.recording.stage import Stage
 from mentor_gym.state import digest
-from mentor_gym.suites import SUITES, load_suite
+from mentor_gym.suites import is_suite_name, load_suite
 from mentor_gym.suites.base import Suite, TaskSet
 from mentor_gym.types import Task
 
@@ -89,6 +89,7 @@ class Progress:
         faults: Faults of the endpoint by kind.
         call_errors: Failed tool calls by kind.
         problems: Attempts whose trace no row can hold.
+        error: What the last failed task of this run failed with; None where none has.
     """
 
     tasks: int = 0
@@ -102,6 +103,7 @@ class Progress:
     faults: Counter[str] = field(default_factory=Counter)
     call_errors: Counter[str] = field(default_factory=Counter)
     problems: int = 0
+    error: str | None = None
 
     def add(self, attempt: Attempt) -> None:
         """Count one attempt, but not whether it is kept."""
@@ -228,7 +230,7 @@ def record(
             rows = folder / f"{split}.jsonl"
             found = _write_rows(rows, everything, journal.attempts, rule, chosen, endpoint.model)
             _write_manifest(folder, settings, addresses, _figures(journal.lines), found)
-            named = _write_suite(folder, suite, chosen.name, split)
+            named = _write_suite(folder, suite, chosen, split)
     return Recording(folder, rows, named, state)
 
 
@@ -394,18 +396,19 @@ class _Run:
         failed = attempt.outcome is Outcome.FAILED
         following = None if failed else self._rule.next(attempts)
         self._state.failed += failed
+        self._state.error = attempt.error if failed else self._state.error
         self._state.finished += following is None
         self._notify(self._state)
         if failed:
-            self._check_failures(attempt)
+            self._check_failures()
         return following
 
-    def _check_failures(self, attempt: Attempt) -> None:
+    def _check_failures(self) -> None:
         failed, finished = self._state.failed, self._state.finished
         if failed > self._max_failed_share * max(finished, _ENOUGH_TASKS):
             raise RecordError(
                 f"stopped: the requests of {failed} of {finished} tasks have failed; the last one was "
-                f"{attempt.error}. Attempts so far are kept, and the same command goes on"
+                f"{self._state.error}. Attempts so far are kept, and the same command goes on"
             )
 
 
@@ -492,7 +495,7 @@ def _check_folder(folder: Path, suite: str | Suite) -> None:
     foreign = sorted(found - {ATTEMPTS, "manifest.tmp"})
     if foreign and not {ATTEMPTS, MANIFEST} <= found:
         raise RecordError(f"{folder} holds other files ({foreign[0]}); choose an empty folder")
-    if isinstance(suite, str) and suite not in SUITES and Path(suite).resolve().parent == folder.resolve():
+    if isinstance(suite, str) and not is_suite_name(suite) and Path(suite).resolve().parent == folder.resolve():
         raise RecordError(f"{folder} holds the suite that is to be recorded; choose another folder")
 
 
@@ -538,24 +541,26 @@ def _write_manifest(
     _replace(folder / MANIFEST, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
-def _write_suite(folder: Path, given: str | Suite, name: str, split: str) -> Path | None:
-    """Make the folder a suite: its rows with the tools of the suite that was recorded."""
+def _write_suite(folder: Path, given: str | Suite, suite: Suite, split: str) -> Path | None:
+    """Make the folder a suite: its rows with the tools of the suite that was recorded, and its mark."""
     if not isinstance(given, str):
         return None
     source = json.dumps(given)
-    if given not in SUITES:
+    if not is_suite_name(given):
         relative = os.path.relpath(Path(given).resolve(), folder.resolve())
         source = f"str(Path(__file__).parent / {json.dumps(relative)})"
     tools = _TOOLS.format(suite=source)
-    if given in SUITES:
+    if is_suite_name(given):
         tools = tools.replace("from pathlib import Path\n\n", "")
     _replace(folder / "tools.py", tools)
-    content = {
-        "name": name,
-        "description": f"{name}, with recorded teachers",
+    content: dict[str, Any] = {
+        "name": suite.name,
+        "description": f"{suite.name}, with recorded teachers",
         "tools": "tools.py",
         "splits": {split: f"{split}.jsonl"},
     }
+    if suite.evaluation_only:
+        content["evaluation_only"] = True
     path = folder / "suite.yaml"
     _replace(path, yaml.safe_dump(content, sort_keys=False))
     return path

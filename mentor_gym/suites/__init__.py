@@ -31,6 +31,15 @@ EXTRA_SUITES = {
 _MODULES = {**SUITES, **EXTRA_SUITES}
 
 
+def is_suite_name(name: object) -> bool:
+    """Tell whether `load_suite` takes a text for a name, whether or not what the suite needs is installed.
+
+    >>> is_suite_name("math"), is_suite_name("bfcl"), is_suite_name("suite.yaml")
+    (True, True, False)
+    """
+    return isinstance(name, str) and name in _MODULES
+
+
 def load_suite(suite: str | Suite) -> Suite:
     """Return a suite by its name or by the path of its YAML file, or pass one through that a program built.
 
@@ -45,7 +54,7 @@ def load_suite(suite: str | Suite) -> Suite:
     """
     if isinstance(suite, Suite):
         return suite
-    if isinstance(suite, str) and suite in _MODULES:
+    if is_suite_name(suite):
         return _load(suite)
     if isinstance(suite, str) and suite.endswith((".yaml", ".yml")):
         # The whole path, so that the same relative one means another file in another working directory.
@@ -56,10 +65,10 @@ def load_suite(suite: str | Suite) -> Suite:
 
 @lru_cache(maxsize=64)
 def _load(suite: str) -> Suite:
-    if suite in _MODULES:
+    if is_suite_name(suite):
         built: Suite = importlib.import_module(_MODULES[suite]).build()
         return built
     return load_yaml_suite(suite)
 
 
-__all__ = ["EXTRA_SUITES", "SUITES", "Suite", "load_suite"]
+__all__ = ["EXTRA_SUITES", "SUITES", "Suite", "is_suite_name", "load_suite"]

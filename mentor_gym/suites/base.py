@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import runpy
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -70,8 +71,14 @@ class TaskSet:
             wanted = value if isinstance(value, list | tuple) else [value]
             found = [task for task in found if task.meta.get(field) in wanted]
         if not found:
-            raise ValueError(f"where: none of {len(self)} tasks has {dict(conditions)}")
+            given = ", ".join(f"{field}={_as_written(value)}" for field, value in conditions.items())
+            raise ValueError(f"where: none of {len(self)} tasks has {given}")
         return TaskSet(found)
+
+
+def _as_written(value: Any) -> str:
+    """Write a value of a condition as a command line has it."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
 
 
 class Suite:
@@ -159,6 +166,7 @@ def load_yaml_suite(path: str) -> Suite:
     splits:
       train: train.jsonl
       test: test.jsonl
+    evaluation_only: true    # optional: a benchmark's rows, which training refuses (see `Suite`)
     ```
 
     Raises:
@@ -180,7 +188,7 @@ def load_yaml_suite(path: str) -> Suite:
     expected: dict[str, type] = {"name": str, "tools": str, "splits": dict}
     if not isinstance(content, dict):
         raise DataError(f"{source}: expected the keys {', '.join(expected)}")
-    known = (*expected, "description")
+    known = (*expected, "description", "evaluation_only")
     for key in content:
         if key not in known:
             where = f"{source}, line {lines.get(str(key), 1)}"
@@ -190,6 +198,10 @@ def load_yaml_suite(path: str) -> Suite:
         if not isinstance(content.get(key), kind) or not content[key]:
             where = f"{source}, line {lines[key]}" if key in lines else str(source)
             raise DataError(f'{where}: field "{key}": expected a {"mapping" if kind is dict else "text"}')
+    evaluation_only = content.get("evaluation_only", False)
+    if not isinstance(evaluation_only, bool):
+        where = f"{source}, line {lines['evaluation_only']}"
+        raise DataError(f'{where}: field "evaluation_only": expected true or false, got {evaluation_only!r}')
     folder = source.parent
     files = {}
     for split, file in content["splits"].items():
@@ -209,6 +221,7 @@ def load_yaml_suite(path: str) -> Suite:
         make_box=_mcp_factory(tools[4:], folder, where) if is_server else _box_factory(folder / tools, where),
         files=files,
         description=str(content.get("description", "")),
+        evaluation_only=evaluation_only,
     )
 
 
