@@ -25,15 +25,20 @@ from hypothesis import strategies as st
 
 from mentor_gym.suites.base import load_yaml_suite
 from mentor_gym.tools import sql, sql_guard
-from mentor_gym.tools.sql import CUT_MARK, MAX_ROWS, NO_ROWS, SqlBox, sql_box
+from mentor_gym.tools.sql import CUT_MARK, MAX_ROWS, NO_ROWS, TOO_LARGE, TOO_LONG, SqlBox, sql_box
 from mentor_gym.tools.sql_guard import (
+    COMPARISONS_AN_OPERATION,
     FUNCTIONS,
     MAX_EXPANDED_SIZE,
+    MAX_OPERATIONS,
     MAX_SQL_CHARS,
+    METERED,
     TOO_COMPLEX,
     TOO_COSTLY,
+    TOO_SLOW,
     expanded_size,
     is_too_large,
+    without_comments,
 )
 from mentor_gym.types import CallError
 
@@ -156,7 +161,20 @@ def test_long_results_are_cut_by_the_tool() -> None:
         ("SELECT 1; SELECT 2", "not authorized: one statement at a time"),
         ("SELECT 'a\x00b'", "the statement holds characters that are not text"),
         ("SELECT CAST(x'ff' AS TEXT)", "a value is not valid text"),
-        (f"SELECT '{'a' * 2001}'", "a value or the statement is too large"),
+        (f"SELECT '{'a' * 2001}'", TOO_LARGE),
+        (f"SELECT coalesce({', '.join([repr('a' * 300)] * 8)})", TOO_LARGE),
+        ("SELECT name FROM pets WHERE name = 'Rex", "a text or name that begins with ' has no end"),
+        (f"SELECT '{'a' * 3_000}", "a text or name that begins with ' has no end"),
+        (f"SELECT \"it's{'a' * 3_000}", 'a text or name that begins with " has no end'),
+        (f"SELECT '[', [{'a' * 3_000}", "a text or name that begins with [ has no end"),
+        (f"SELECT `{'é' * 1_500}", "a text or name that begins with ` has no end"),
+        (f"SELECT {'a' * 3_000} FROM pets", TOO_LONG),
+        ("SELECT 1 @", 'unrecognized token: "@"'),
+        ("SELECT 1 /*", 'near "*": syntax error'),
+        ("SELECT CAST(x'ff' AS TEXT) LIKE 'a'", "a value is not valid text"),
+        ("SELECT 'a' LIKE 'b' ESCAPE 'cd'", "ESCAPE expression must be a single character"),
+        ("SELECT trim(1, 2, 3)", "wrong number of arguments to function trim()"),
+        (f"SELECT max({', '.join('1' * 31)})", "too many arguments on function max"),
         ("SELECT abs(-9223372036854775808)", "integer overflow"),
     ],
 )
@@ -164,6 +182,18 @@ def test_failures_are_short_and_say_what_is_wrong(statement: str, message: str) 
     box = opened()
     assert ask(box, statement) == f"error: {message}"
     assert ask(box, "SELECT COUNT(*) AS n FROM pets") == "n\n[3]"
+
+
+def test_comments_count_for_nothing() -> None:
+    box = opened()
+    assert ask(box, f"SELECT 1 -- {'x' * 3_900}") == "1\n[1]"
+    assert ask(box, f"SELECT /* {'x' * 1_900} */ 1 + /* {'x' * 1_900} */ 2 AS n") == "n\n[3]"
+    assert ask(box, "SELECT 1 /* without an end") == "1\n[1]"
+    assert ask(
+        box, "SELECT 1 /**/ + 1 AS n -- one\n, '-- /* no' AS [--comment], \"/*\" FROM (SELECT 5 AS '/*')"
+    ) == ('n, --comment, /*\n[2, "-- /* no", 5]')
+    assert change(box, f"DELETE FROM notes -- {'x' * 3_900}") == "3 rows changed"
+    assert without_comments("SELECT 4-- 3\n-2/*/ 1 */") == "SELECT 4 \n-2 "
 
 
 def test_a_lone_surrogate_never_reaches_the_database() -> None:
@@ -226,7 +256,8 @@ def test_changes_stay_for_the_episode_and_are_counted() -> None:
         ("UPDATE OR FAIL pets SET name = 'same'", "UNIQUE constraint failed: pets.name"),
         ("UPDATE OR ROLLBACK pets SET name = 'same'", "UNIQUE constraint failed: pets.name"),
         ("INSERT INTO pets (id, name) VALUES (9223372036854775807, 'x')", "the number of the row is too large"),
-        (f"UPDATE notes SET text = '{'a' * 2001}'", "a value or the statement is too large"),
+        (f"UPDATE notes SET text = '{'a' * 2001}'", TOO_LARGE),
+        ("UPDATE notes SET text = 'a", "a text or name that begins with ' has no end"),
         ("UPDATE notes SET text = random()", "not authorized: function random"),
         ("", "the statement is empty"),
     ],
@@ -355,10 +386,12 @@ def test_close_frees_and_may_be_called_twice() -> None:
 
 
 def test_a_box_that_is_dropped_without_close_is_freed() -> None:
+    statement = "DELETE FROM notes WHERE text LIKE 'A' ESCAPE '!'"
+    assert change(opened(), statement) == "1 row changed"
     gc.collect()
     before = sum(isinstance(item, sqlite3.Connection) for item in gc.get_objects())
     for _ in range(20):
-        change(opened(), "DELETE FROM notes")
+        change(opened(), statement)
     gc.collect()
     assert sum(isinstance(item, sqlite3.Connection) for item in gc.get_objects()) == before
 
@@ -423,6 +456,7 @@ def test_a_restored_twin_goes_on_as_the_original() -> None:
         b'["SELECT 1"]',
         b'["UPDATE pets SET age = nonsense"]',
         b"SQLite format 3\x00",
+        b"[" * 200_000,
     ],
 )
 def test_a_foreign_snapshot_can_do_no_more_than_a_policy(snapshot: bytes) -> None:
@@ -475,6 +509,95 @@ def test_row_23_functions_cost_little_each(condition: str) -> None:
     output = ask(opened(), f"{ENDLESS} SELECT SUM(n) FROM t WHERE {condition}")
     assert output == f"error: {TOO_COSTLY}"
     assert time.process_time() - start < 2
+
+
+TEXTS = st.one_of(
+    st.text("aAbé\N{KELVIN SIGN}k%_*?[]^-1.\x00", max_size=12),
+    st.sampled_from([None, 0, 1, -1, 12, 1.0, 0.1, 1e300, 1 / 3, b"", b"aB", b"\x00a"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from([(name, n) for name, numbers in METERED.items() for n in numbers]), st.data())
+def test_row_23_metered_functions_give_what_sqlite_gives(function: tuple[str, int], data: st.DataObject) -> None:
+    name, arity = function
+    values = [data.draw(TEXTS) for _ in range(arity)]
+    # As literals, so that the function gets each with its type; no text holds a quote.
+    literals = []
+    for value in values:
+        if isinstance(value, str):
+            literals.append(" || char(0) || ".join(f"'{part}'" for part in value.split("\x00")))
+        elif isinstance(value, bytes):
+            literals.append(f"x'{value.hex()}'")
+        else:
+            literals.append("NULL" if value is None else repr(value))
+    statement = f"SELECT {name}({', '.join(literals)}) AS x"
+    plain = sqlite3.connect(":memory:")
+    try:
+        expected = sql._write(["x"], plain.execute(statement).fetchall())
+    except sqlite3.OperationalError as error:
+        expected = f"error: {error}"
+    finally:
+        plain.close()
+    assert ask(opened(), statement) == expected
+
+
+def test_row_23_like_ignores_the_case_of_ascii_letters_alone() -> None:
+    box = opened()
+    likes = (
+        "'REX' LIKE 'r_x', 'é' LIKE 'É', 'k' LIKE '\N{KELVIN SIGN}', 'a%' LIKE 'a!%' ESCAPE '!', 'ab' GLOB 'A*'"
+    )
+    assert ask(box, f"SELECT {likes}").split("\n")[1] == "[1, 0, 0, 1, 0]"
+
+
+def compared(rows: int, length: int = 1_600) -> str:
+    """Return a statement that looks for a text in itself, once in each row."""
+    steps = f"SELECT 1, '{'a' * length}' UNION ALL SELECT n + 1, s FROM t LIMIT {rows}"
+    return f"WITH RECURSIVE t(n, s) AS ({steps}) SELECT SUM(instr(s, s)) AS x FROM t"
+
+
+def test_row_23_comparisons_are_counted_exactly() -> None:
+    # 1,600 letters against as many are 10,000 operations, and 25 of them the budget; rows cost less than 1,000.
+    assert 1_600**2 // COMPARISONS_AN_OPERATION == MAX_OPERATIONS // 25 == 10_000
+    boxes = [opened(), opened(READ_ONLY), opened({"script": "CREATE TABLE other (name)"})]
+    for _ in range(2):
+        for box in boxes:
+            # Each statement has the whole budget, and each connection counts for its own guard.
+            assert ask(box, compared(24)) == "x\n[24]"
+            assert ask(box, compared(25)) == f"error: {TOO_COSTLY}"
+            assert ask(box, compared(24)) == "x\n[24]"
+    assert change(boxes[0], "UPDATE notes SET text = instr(text, 'b')") == "3 rows changed"
+
+
+# Each with the letters of the text s.
+COSTLY = [
+    ("a", " + ".join(f"(s LIKE '%{'a' * 47}{letter}')" for letter in "bcdefghijklmnop")),
+    ("a", " + ".join(f"(s LIKE '%{'a' * 47}{letter}' ESCAPE '!')" for letter in "bcdefghijklmnop")),
+    ("a", " + ".join(f"(s GLOB '*[{'bcdefghij' * 4}a]{letter}')" for letter in "bcdefghijklmnop")),
+    ("a", f"length(trim(s, '{'b' * 160}a'))"),
+    ("a", f"length(ltrim(s, '{'b' * 160}a') || rtrim(s, '{'b' * 160}a'))"),
+    ("a", "instr(s, substr(s, 1, 700) || 'b')"),
+    ("a", "length(replace(s, substr(s, 1, 700) || 'b', ''))"),
+    ("a", " + ".join(["length(upper(s))"] * 40)),
+    ("1", " + ".join(["s * s"] * 40)),
+]
+
+
+@pytest.mark.parametrize(("letter", "expression"), COSTLY)
+def test_row_23_the_budget_ends_far_before_the_backstop(letter: str, expression: str) -> None:
+    rows = ENDLESS.replace("a" * 1500, letter * 1500)
+    start = time.process_time()
+    assert ask(opened(), f"{rows} SELECT SUM({expression}) FROM t") == f"error: {TOO_COSTLY}"
+    assert time.process_time() - start < sql_guard._BACKSTOP_S / 5
+
+
+def test_views_of_a_task_may_use_metered_functions() -> None:
+    box = opened({"script": SCRIPT + "CREATE VIEW short AS SELECT name FROM pets WHERE name LIKE 'r%'"})
+    assert ask(box, "SELECT name FROM short") == 'name\n["Rex"]'
+    view = "CREATE VIEW chance AS SELECT random() AS x; CREATE VIEW time AS SELECT datetime('now') AS x"
+    box = opened({"script": view})
+    assert ask(box, "SELECT x FROM chance") == "error: not authorized: function random"
+    assert ask(box, "SELECT x FROM time") == "error: not authorized: function datetime"
 
 
 # Row 25: time and chance
@@ -678,11 +801,12 @@ def test_row_27_the_budget_is_counted_not_timed(monkeypatch: pytest.MonkeyPatch)
     assert largest() == pytest.approx(2 * found, rel=0.01)
 
 
-def test_row_27_the_backstop_says_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_27_the_backstop_has_a_text_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    many = "SELECT COUNT(*) AS n FROM pets a, pets b, pets c, pets d, pets e, pets f, pets g"
+    assert ask(opened(), many) == f"n\n[{3**7}]"
     monkeypatch.setattr(sql_guard, "_BACKSTOP_S", -1)
-    assert ask(opened(), "SELECT COUNT(*) FROM pets a, pets b, pets c, pets d, pets e, pets f, pets g") == (
-        f"error: {TOO_COSTLY}"
-    )
+    assert ask(opened(), many) == f"error: {TOO_SLOW}"
+    assert change(opened(), f"DELETE FROM notes WHERE ({many})") == f"error: {TOO_SLOW}"
 
 
 def test_row_27_changes_have_the_same_budget_and_a_limit_of_size() -> None:
@@ -881,7 +1005,7 @@ def test_row_28_megabytes_within_one_operation_are_refused(expression: str) -> N
     ],
 )
 def test_row_28_no_value_grows_large(expression: str) -> None:
-    assert ask(opened(), f"SELECT length({expression})") == "error: a value or the statement is too large"
+    assert ask(opened(), f"SELECT length({expression})") == f"error: {TOO_LARGE}"
 
 
 WORDS = [

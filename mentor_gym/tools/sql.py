@@ -13,18 +13,20 @@ import sqlite3
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from mentor_gym.tools.base import Tool, ToolBox, ToolError
 from mentor_gym.tools.sql_guard import (
     LIMITS,
     MAX_SQL_CHARS,
+    METERED,
     OPERATIONS_A_TICK,
     TOO_COMPLEX,
-    TOO_COSTLY,
     Guard,
     is_too_large,
+    unclosed_quote,
+    without_comments,
 )
 
 MAX_ROWS = 50
@@ -32,6 +34,8 @@ MAX_ROWS = 50
 MAX_NEW_PAGES = 64
 # Connections that a thread keeps to databases that are only read.
 MAX_SHARED = 32
+TOO_LARGE = "a value is too large, or a long expression has no name (AS)"
+TOO_LONG = "the statement is not valid; a name or text in it is too long to be shown"
 CUT_MARK = f"(more rows; only the first {MAX_ROWS} are shown)"
 NO_ROWS = "(no rows)"
 _MAX_ROWID = 2**63 - 1
@@ -153,7 +157,8 @@ def _connect(database: Database, writable: bool) -> tuple[sqlite3.Connection, Gu
     # Before the authorizer, which allows no PRAGMA. Large sorts would go to files without temp_store.
     for setting in (
         "temp_store = 2",
-        "trusted_schema = 0",
+        # Without it no view could use a METERED function. The guard is asked about what views do all the same.
+        "trusted_schema = 1",
         "foreign_keys = 1",
         f"max_page_count = {database.pages + MAX_NEW_PAGES}",
         f"query_only = {int(not writable)}",
@@ -161,6 +166,10 @@ def _connect(database: Database, writable: bool) -> tuple[sqlite3.Connection, Gu
         connection.execute(f"PRAGMA {setting}")
     for limit, value in LIMITS.items():
         connection.setlimit(limit, value)
+    for name, arities in METERED.items():
+        for arity in arities:
+            call = partial(guard.call, f"{name}({', '.join('?' * arity)})")
+            connection.create_function(name, arity, call, deterministic=True)
     connection.set_authorizer(guard.authorize)
     connection.set_progress_handler(guard.tick, OPERATIONS_A_TICK)
     return connection, guard
@@ -252,10 +261,10 @@ class SqlBox(ToolBox):
         try:
             if is_too_large(sql):
                 raise ToolError(TOO_COMPLEX)
-            cursor.execute(sql)
+            cursor.execute(without_comments(sql))
             rows, columns = cursor.fetchmany(MAX_ROWS + 1), cursor.description
         except _FAILURES as error:
-            raise _explain(error, guard) from None
+            raise _explain(error, guard, sql) from None
         finally:
             cursor.close()
         if columns is None:
@@ -286,7 +295,7 @@ class SqlBox(ToolBox):
             self._check_rowids(guard.touched)
             self._command("COMMIT")
         except _FAILURES as error:
-            raise _explain(error, guard) from None
+            raise _explain(error, guard, sql) from None
         finally:
             cursor.close()
             # Also where a conflict clause (OR FAIL) has kept a part of the rows: a failed statement does nothing.
@@ -314,7 +323,10 @@ class SqlBox(ToolBox):
         Raises:
             ValueError: The snapshot is not one of this task's.
         """
-        statements = json.loads(snapshot) if snapshot else []
+        try:
+            statements = json.loads(snapshot) if snapshot else []
+        except RecursionError:
+            statements = None
         if not isinstance(statements, list) or not all(isinstance(item, str) for item in statements):
             raise ValueError("a snapshot of the SQL box is a list of statements")
         self._disconnect()
@@ -404,6 +416,8 @@ class SqlBox(ToolBox):
                 raise ToolError("the number of the row is too large")
 
 
+# What SQLite says of a statement that it cannot divide into tokens; the first also where a message is too long.
+_UNREADABLE = ("SQL logic error", "unrecognized token")
 # Beside errors of SQLite: two statements (a Warning before Python 3.12), text that is not UTF-8, a NUL.
 _FAILURES = (sqlite3.Error, sqlite3.Warning, UnicodeError, ValueError, MemoryError)
 
@@ -438,25 +452,32 @@ def _check_kind(sql: str, allowed: frozenset[str], message: str) -> None:
         raise ToolError(f"not authorized: {message}, not {word.upper()}")
 
 
-def _explain(error: BaseException, guard: Guard) -> ToolError:
+def _explain(error: BaseException, guard: Guard, sql: str) -> ToolError:
     """Turn a failure into a message that is the same on every machine."""
+    error = guard.failure or error
     text = str(error)
     if guard.refused is not None:
         return ToolError(guard.refused)
     if isinstance(error, MemoryError):
         return ToolError(TOO_COMPLEX)
-    if text == "interrupted":
-        return ToolError(TOO_COSTLY)
     if isinstance(error, sqlite3.DataError):
-        return ToolError("a value or the statement is too large")
+        return ToolError(TOO_LARGE)
     if isinstance(error, sqlite3.ProgrammingError | sqlite3.Warning | ValueError):
         if "one statement" in text:
             return ToolError("not authorized: one statement at a time")
         if "binding" in text:
             return ToolError("write values into the statement in place of parameters")
         return ToolError("the statement holds characters that are not text")
-    if text.startswith("Could not decode"):
+    # The second is what SQLite says when an argument of a METERED function is no text.
+    if text.startswith(("Could not decode", "user-defined function raised")):
         return ToolError("a value is not valid text")
+    # SQLite shows the whole rest of a statement that a quote opens, or nothing at all where it is long.
+    if text.startswith(_UNREADABLE):
+        quote = unclosed_quote(sql)
+        if quote is not None:
+            return ToolError(f"a text or name that begins with {quote} has no end")
+        if text == _UNREADABLE[0]:
+            return ToolError(TOO_LONG)
     return ToolError(text[:200])
 
 

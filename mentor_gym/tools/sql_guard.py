@@ -2,17 +2,21 @@
 
 What it may do is an allow-list, asked by SQLite while it compiles a statement: reading, the functions below, and
 changing rows of named tables. Running it is counted in operations of SQLite's virtual machine, not in time, so
-that what costs too much fails on every machine, at the same place and with the same text. Two things cost without
-such operations and are bounded apart: what one function call can do, by `MAX_VALUE_BYTES`, and the writing out of
-nested queries by the compiler, which nothing interrupts, by `expanded_size`.
+that what costs too much fails on every machine, at the same place and with the same text. Three things cost
+without such operations. A function that reads a text once is bounded by `MAX_VALUE_BYTES`. One that compares a
+text with another at every character may take millions of steps: `METERED` functions pay for the lengths of what
+they are given. The writing out of nested queries by the compiler, which nothing interrupts, is bounded by
+`expanded_size`.
 """
 
 from __future__ import annotations
 
 import re
 import sqlite3
+import threading
 import time
 from collections import Counter
+from typing import Any
 
 MAX_SQL_CHARS = 4_000
 MAX_OPERATIONS = 250_000
@@ -26,6 +30,8 @@ LIMITS = {
     sqlite3.SQLITE_LIMIT_EXPR_DEPTH: 100,
     sqlite3.SQLITE_LIMIT_COMPOUND_SELECT: 20,
     sqlite3.SQLITE_LIMIT_VDBE_OP: 25_000,
+    # The arguments of max are compared within one operation.
+    sqlite3.SQLITE_LIMIT_FUNCTION_ARG: 30,
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     # A pattern of n parts is tried at every character of a text, n times.
     sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH: 50,
@@ -42,16 +48,47 @@ FUNCTIONS = frozenset(
         "row_number", "rtrim", "sign", "substr", "substring", "sum", "total", "trim", "typeof", "unicode", "upper",
     )
 )  # fmt: skip
+# Functions that compare their first two arguments at every character, and with how many arguments they do.
+METERED = {
+    "glob": (2,),
+    "instr": (2,),
+    "like": (2, 3),
+    "ltrim": (2,),
+    "replace": (3,),
+    "rtrim": (2,),
+    "trim": (2,),
+}
+# Characters of the one times those of the other that count as an operation. A comparison takes 1 to 3 ns, so that
+# the whole budget is 0.2 s of them.
+COMPARISONS_AN_OPERATION = 256
 TOO_COSTLY = "the statement needs too many operations"
+TOO_SLOW = "the statement was stopped: this machine is too slow for it"
 TOO_COMPLEX = "the statement is too complex; make it shorter, with fewer queries inside"
+_QUOTES = "'\"`["
 _OWN_NAMES = ("sqlite_", "pragma_")
-# For a machine hundreds of times slower than it should be. The text is that of too many operations all the same.
-_BACKSTOP_S = 2.0
+# CPU time of the thread, so that other programs on the machine do not count. What the budget allows takes less
+# than a second: this is for a machine many times slower than that, and for what the bounds here have overlooked.
+_BACKSTOP_S = 10.0
+# The most characters of a number as text.
+_NUMBER_CHARS = 25
 _MAX_AUTHORIZATIONS = 5_000
 _MAX_SCOPES = 64
 # A statement this short, of two queries that no name repeats, cannot become large.
 _SHORT_CHARS = 1_000
 _BOUNDLESS = 10**18
+
+
+class _Plain(threading.local):
+    """A connection of a thread that has SQLite's own functions, and no tables."""
+
+    def __init__(self) -> None:
+        connection = sqlite3.connect(":memory:", check_same_thread=False)
+        for limit, value in LIMITS.items():
+            connection.setlimit(limit, value)
+        self.cursor = connection.cursor()
+
+
+_plain = _Plain()
 
 
 class Guard:
@@ -63,12 +100,23 @@ class Guard:
         readable: Names of the tables that may be read.
 
     Attributes:
-        refused: Why the last statement was not allowed; None when it was.
+        failure: What a `METERED` function of the last statement failed with; None when none did.
+        refused: Why the last statement was not allowed, or stopped; None when it was neither.
         touched: Names of the tables in which the last statement may have changed rows.
         trusted: Whether the statement is the box's own, and so neither asked about nor counted.
     """
 
-    __slots__ = ("_asked", "_deadline", "_readable", "_ticks", "_writable", "refused", "touched", "trusted")
+    __slots__ = (
+        "_asked",
+        "_deadline",
+        "_left",
+        "_readable",
+        "_writable",
+        "failure",
+        "refused",
+        "touched",
+        "trusted",
+    )
 
     def __init__(self, readable: frozenset[str]) -> None:
         self._readable = readable
@@ -78,9 +126,10 @@ class Guard:
     def start(self, writable: frozenset[str] = frozenset()) -> None:
         """Begin a statement of the policy, which may change rows of these tables."""
         self._writable = writable
-        self._ticks = MAX_OPERATIONS // OPERATIONS_A_TICK
-        self._deadline = time.monotonic() + _BACKSTOP_S
+        self._left = MAX_OPERATIONS
+        self._deadline = time.thread_time() + _BACKSTOP_S
         self._asked = 0
+        self.failure: sqlite3.Error | None = None
         self.refused: str | None = None
         self.touched: set[str] = set()
 
@@ -118,8 +167,45 @@ class Guard:
 
     def tick(self) -> bool:
         """Count operations; true ends the statement (`sqlite3.Connection.set_progress_handler`)."""
-        self._ticks -= 1
-        return not self.trusted and (self._ticks <= 0 or time.monotonic() > self._deadline)
+        if self.trusted:
+            return False
+        self._left -= OPERATIONS_A_TICK
+        if self._left <= 0:
+            self.refused = TOO_COSTLY
+        elif time.thread_time() > self._deadline:
+            self.refused = TOO_SLOW
+        return self.refused is not None
+
+    def call(self, expression: str, *arguments: Any) -> Any:
+        """Compute a `METERED` function and count its work (`sqlite3.Connection.create_function`).
+
+        SQLite itself computes it, on a connection that has its own functions, so that a result is never another.
+
+        Args:
+            expression: The function, with a parameter for each argument, such as `like(?, ?)`.
+            arguments: Their values.
+
+        Returns:
+            The value of the function.
+
+        Raises:
+            sqlite3.Error: The function fails, or the work is more than what is left of the budget.
+        """
+        if not self.trusted:
+            self._left -= _length(arguments[0]) * _length(arguments[1]) // COMPARISONS_AN_OPERATION
+            if self._left <= 0:
+                self.refused = TOO_COSTLY
+                raise sqlite3.OperationalError(TOO_COSTLY)
+        try:
+            return _plain.cursor.execute(f"SELECT {expression}", arguments).fetchone()[0]
+        except sqlite3.Error as error:
+            # Of an error in a function SQLite says only that there was one.
+            self.failure = error
+            raise
+
+
+def _length(value: Any) -> int:
+    return len(value) if isinstance(value, str | bytes) else _NUMBER_CHARS
 
 
 def is_too_large(sql: str) -> bool:
@@ -136,13 +222,40 @@ def is_too_large(sql: str) -> bool:
 
 # SQLite's own tokens: whatever is not ASCII may be part of a name, a space of another alphabet too.
 _TOKEN = re.compile(
-    r"""--[^\n]*|/\*.*?(?:\*/|$)|[ \t\n\f\r]+
+    r"""(?P<comment>--[^\n]*|/\*(?!\Z).*?(?:\*/|\Z))|[ \t\n\f\r]+
     |(?P<quoted>'(?:[^']|'')*+'|"(?:[^"]|"")*+"|`(?:[^`]|``)*+`|\[[^\]]*\])
     |(?P<word>[A-Za-z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
     |(?P<number>[\d.][\w.]*)
     |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL | re.ASCII,
 )
+
+
+def without_comments(sql: str) -> str:
+    """Return a statement with a space for every comment.
+
+    SQLite calls a column without a name by its text, up to the next token, and a name has the limits of a value.
+
+    >>> without_comments("SELECT '--' -- one")
+    "SELECT '--'  "
+    """
+    if "--" not in sql and "/*" not in sql:
+        return sql
+    return _TOKEN.sub(lambda match: " " if match.lastgroup == "comment" else match.group(), sql)
+
+
+def unclosed_quote(sql: str) -> str | None:
+    """Return the quote or bracket around a text or name that a statement does not end; None without one.
+
+    >>> unclosed_quote("SELECT 'it''s' FROM pets WHERE name = 'Rex")
+    "'"
+    """
+    for match in _TOKEN.finditer(sql):
+        if match.lastgroup == "mark" and match.group() in _QUOTES:
+            return match.group()
+    return None
+
+
 # The words that can be no name. Others that SQL knows, such as BY or ROWS, SQLite also takes as names.
 _RESERVED = frozenset(
     (
@@ -196,7 +309,7 @@ def expanded_size(sql: str) -> int:
     scope, is_opening = root, False
     for match in _TOKEN.finditer(sql):
         kind = match.lastgroup
-        if kind is None:
+        if kind is None or kind == "comment":
             continue
         word = match.group().lower()
         if kind == "quoted":
