@@ -37,6 +37,33 @@ class DataError(ValueError):
     """
 
 
+class TwiceError(ValueError):
+    """An object in which a key stands twice."""
+
+
+def unique(pairs: Sequence[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Make an object of its pairs, as `object_pairs_hook` of `json`, which would keep the last of equal keys.
+
+    Raises:
+        TwiceError: A key stands twice.
+
+    >>> unique([("a", 1), ("a", 2)])
+    Traceback (most recent call last):
+    mentor_gym.data.TwiceError: the key "a" stands twice in one object
+    """
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        seen: set[Any] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise TwiceError(f'the key "{str(key)[:40]}" stands twice in one object')
+            seen.add(key)
+    return made
+
+
+_strict = json.JSONDecoder(object_pairs_hook=unique)
+
+
 def data_path(*parts: str) -> Path:
     """Return the path of a shipped data file.
 
@@ -175,8 +202,13 @@ def _message_problem(message: dict[str, Any], offered: set[str]) -> str | None:
         try:
             name, arguments = call["function"]["name"], call["function"]["arguments"]
             if not isinstance(arguments, dict):
-                arguments = msgspec.json.decode(arguments)
-        except (KeyError, TypeError, msgspec.DecodeError) as error:
+                text, arguments = arguments, msgspec.json.decode(arguments)
+                # As many colons as keys leave no room for a second one.
+                if isinstance(arguments, dict) and text.count(":") != len(arguments):
+                    _strict.decode(text)
+        except TwiceError as error:
+            return f"function.arguments: {error}"
+        except (KeyError, TypeError, RecursionError, msgspec.DecodeError) as error:
             return f"tool_calls need function.name and function.arguments as JSON ({type(error).__name__})"
         if not isinstance(name, str) or name not in offered:
             return f"the teacher calls {name!r}, which the row does not offer"

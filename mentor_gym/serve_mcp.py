@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 def serve(suite: str | Suite, task_id: str | None = None, split: str | None = None) -> None:
     """Serve the tools of a suite over standard input and output, until the client closes them.
 
+    Without `task_id` all tools of the suite are offered. Tools with state start from that of the split's first
+    task, which may forbid what a tool is for: a task that only asks lets nothing be changed. The client is told.
+
     Args:
         suite: A suite's name, the path of a user's `suite.yaml`, or a `Suite`.
         task_id: Offers what this task offers, from its state, and tells the client its question.
@@ -50,7 +53,8 @@ def serve(suite: str | Suite, task_id: str | None = None, split: str | None = No
 def make_server(suite: str | Suite, task_id: str | None = None, split: str | None = None) -> Server[Any]:
     """Make the server that `serve` runs; every client that connects finds the state as the one before left it.
 
-    Without `task_id` all tools of the suite are offered, and tools with state start from the split's first task.
+    Without `task_id` all tools of the suite are offered, and tools with state start from the split's first task;
+    its instructions to the client say so.
 
     Args:
         suite: As for `serve`.
@@ -112,10 +116,14 @@ def make_server(suite: str | Suite, task_id: str | None = None, split: str | Non
         content = mcp_types.TextContent(type="text", text=text)
         return mcp_types.CallToolResult(content=[content], is_error=not result.ok)
 
+    instructions = suite.description or ""
+    if task is not None:
+        about = f"The state is that of the task {task.id}; what this task does not allow, its tools refuse."
+        instructions = task.prompt if task_id is not None else f"{instructions}\n{about}".strip()
     return Server(
         f"mentor-gym-{suite.name}",
         version=metadata.version("mentor-gym"),
-        instructions=task.prompt if task is not None and task_id is not None else suite.description or None,
+        instructions=instructions or None,
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )

@@ -1,8 +1,9 @@
 """An MCP server for tests, in plain Python, so that it starts at once and can do what no SDK would: see `trouble`.
 
 It speaks the protocol of 2025-06-18, with the handshake that most servers have. A folder may be given as argument:
-a file `broken` in it keeps the server from starting, and a file `changed` changes its tools. The argument
-`stubborn` starts another process, and stays when the client has gone.
+a file `broken` in it keeps the server from starting, with `hanging` it hangs at its start and with `silent` when
+asked for its tools, a file `changed` changes its tools, and `strange` adds tools that cannot be read. The file
+`starts` counts its starts. The argument `stubborn` starts another process, and stays when the client has gone.
 """
 
 import json
@@ -51,6 +52,16 @@ TOOLS = [
         "description": "",
         "inputSchema": {"type": "object", "properties": {"a": {"$ref": "http://x/y"}}},
     },
+]
+DEEP = {"type": "object"}
+for _ in range(300):
+    DEEP = {"type": "object", "properties": {"a": DEEP}}
+STRANGE = [
+    {"name": "deep", "inputSchema": DEEP},
+    {"name": "half", "description": "\ud800", "inputSchema": {"type": "object"}},
+    {"name": "bare", "inputSchema": None},
+    {"inputSchema": {"type": "object"}},
+    "tool",
 ]
 helper = subprocess.Popen(["sleep", "600"]) if "stubborn" in sys.argv else None
 count = 0
@@ -121,6 +132,11 @@ def call(name, arguments):
 
 
 def main():
+    if FOLDER.exists():
+        with open(FOLDER / "starts", "a") as file:
+            file.write("x")
+    if (FOLDER / "hanging").exists():
+        time.sleep(600)
     if (FOLDER / "broken").exists():
         sys.exit("No module named 'secrets_of_the_host'")
     for line in sys.stdin:
@@ -132,11 +148,13 @@ def main():
             info = {"name": "tests", "version": "1.2"}
             result = {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": info}
         elif method == "tools/list":
+            if (FOLDER / "silent").exists():
+                time.sleep(600)
             # In two pages.
             if "cursor" not in (message.get("params") or {}):
                 result = {"tools": TOOLS[:2], "nextCursor": "2"}
             else:
-                result = {"tools": TOOLS[2:]}
+                result = {"tools": TOOLS[2:] + (STRANGE if (FOLDER / "strange").exists() else [])}
             if (FOLDER / "changed").exists():
                 result["tools"] = result["tools"][1:]
         elif method == "tools/call":

@@ -46,6 +46,11 @@ def test_missing_fields_are_named(tmp_path: Path, field: str) -> None:
         load(tmp_path, [without(field)])
 
 
+def called(arguments: str) -> dict[str, Any]:
+    """Return a teacher's message with one call."""
+    return {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": arguments}}]}
+
+
 CALL = {"function": {"name": "add", "arguments": "{}"}}
 
 
@@ -88,6 +93,16 @@ CALL = {"function": {"name": "add", "arguments": "{}"}}
         (
             with_teacher({"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": "[]"}}]}),
             "must be a JSON object",
+        ),
+        (
+            with_teacher(called('{"base": 2, "base": 3, "exponent": 4}')),
+            'field "teacher[0]": function.arguments: the key "base" stands twice in one object',
+        ),
+        (with_teacher(called('{"a": {"b": 1, "b": 2}}')), 'the key "b" stands twice in one object'),
+        pytest.param(
+            with_teacher(called('{"a": ' + "[" * 100_000)),
+            "function.arguments as JSON (RecursionError)",
+            id="deep",
         ),
         (row("bad", tools=["add"]), "the teacher calls 'power', which the row does not offer"),
     ],

@@ -6,8 +6,12 @@ The samples are ours; fields, nesting and notation are those of the published fi
 import copy
 import importlib.util
 import json
+import os
 import shutil
+import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium as gym
@@ -15,8 +19,8 @@ import pytest
 
 import mentor_gym
 from mentor_gym.data import DataError
-from mentor_gym.importers import FORMATS, import_file
-from mentor_gym.importers.base import play_teachers
+from mentor_gym.importers import FORMATS, hermes, import_file
+from mentor_gym.importers.base import Request, convert_rows, play_teachers
 from mentor_gym.importers.boxes import ACCEPTED, Catalogue, RecordedBox, SourceBox
 from mentor_gym.importers.schemas import function_schema, tool_name
 from mentor_gym.importers.toolace import read_calls
@@ -97,6 +101,7 @@ def test_mentor_data(tmp_path):
     assert (third.answer, third.grader) == ("3^2", {"kind": "text", "aliases": ["3**2"]})
     assert third.meta["teacher_tools"] == ["sqrt", "sqrt", "add"]
     assert [tool["function"]["name"] for tool in first.tools] == ["add", "divide", "sum_numbers", "sqrt"]
+    assert "no traces: there is nothing to imitate" in done.notes[-1]
     # Three rows with one source text: it stands once.
     assert [
         len(json.loads((tmp_path / "mentor/tools.json").read_text())[key]) for key in ("tools", "sources")
@@ -174,6 +179,55 @@ def test_hermes_rows_that_differ_a_little(tmp_path):
     task = tasks_of(import_file("hermes", lines(tmp_path / "rows.jsonl", [row]), tmp_path / "set"))[0]
     assert [item["result"] for item in task.state["calls"]] == ["12.5", "11.2"]
     assert [tool["function"]["name"] for tool in task.tools] == ["get_stock_price", "convert"]
+
+
+@pytest.mark.parametrize(
+    ("sender", "unit"),
+    [
+        ("system", "<tools>"),
+        ("gpt", "<tool_call>"),
+        ("tool", "<tool_response>"),
+        ("gpt", "<tool_call></tool_call"),
+    ],
+)
+def test_hermes_tags_that_are_never_closed_take_linear_time(sender, unit):
+    said = [{"from": "human", "value": "Time?"}, {"from": sender, "value": unit * 200_000}]
+    start = time.process_time()
+    chat = hermes.read("here", {"conversations": said})
+    # Searching for the end from every opening tag takes many minutes.
+    assert time.process_time() - start < 2
+    assert not any(message.get("tool_calls") for message in chat.messages)
+
+
+def test_hermes_tags_are_read_like_pairs():
+    assert hermes._tagged("a<t>b<t>c</t>d</t>e<t>f</t>g<t>h", "t") == (["b<t>c", "f"], "ad</t>eg<t>h")
+
+
+def test_the_form_of_openai_before_tools_is_read(tmp_path):
+    now = rows_of("openai")[1]
+    (said,) = [message for message in now["messages"] if message.get("tool_calls")]
+    (made,) = said["tool_calls"]
+    old = {
+        "messages": [
+            {"role": "assistant", "content": None, "function_call": made["function"]}
+            if message is said
+            else {"role": "function", "name": made["function"]["name"], "content": message["content"]}
+            if message["role"] == "tool"
+            else message
+            for message in now["messages"]
+        ],
+        "functions": [tool["function"] for tool in now["tools"]],
+    }
+    tasks = []
+    for name, row in (("old", old), ("now", {**now, "tools": old["functions"]})):
+        done = import_file("openai", lines(tmp_path / f"{name}.jsonl", [row]), tmp_path / name, name="set")
+        tasks += tasks_of(done)
+    for key in ("prompt", "tools", "answer", "grader", "state"):
+        assert getattr(tasks[0], key) == getattr(tasks[1], key)
+    assert tasks[0].state["calls"]
+    broken_list = lines(tmp_path / "broken.jsonl", [{**old, "functions": [7]}])
+    with pytest.raises(DataError, match=r'field "functions\[0\]": expected an object, got 7'):
+        import_file("openai", broken_list, tmp_path / "broken")
 
 
 def test_openai(tmp_path):
@@ -482,7 +536,20 @@ def said(name, value):
     return broken(name, conversations=[{"from": first, "value": "x"}, {"from": sender, "value": value}])
 
 
+def nested(levels):
+    """Return lists in each other."""
+    value = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def called(value):
+    return broken("xlam", answers=[{"name": "f", "arguments": {"a": value}}])
+
+
 USER = {"role": "user", "content": "6 times 7?"}
+TWICE = 'the key "name" stands twice in one object'
 BROKEN = [
     ("mentor", broken("mentor", question=...), 'field "question" is missing'),
     ("mentor", broken("mentor", question=7), 'field "question": expected a text that is not blank, got 7'),
@@ -544,6 +611,17 @@ BROKEN = [
     ("openai", chat(USER, {"role": "assistant", "tool_calls": 7}), "tool_calls: expected a list, got 7"),
     ("openai", chat(tools=[{"name": "f", "parameters": {"$defs": {"a": {"$ref": "x"}}}}]), "only to itself"),
     ("openai", ["no", "object"], "expected an object, got a list"),
+    # Arguments: the object of the call and their own are two levels of the 32.
+    ("xlam", called(nested(31)), 'field "answers[0]": arguments: nested deeper than a call of 32 levels may be'),
+    ("xlam", called(nested(900)), 'field "answers[0]": arguments: nested deeper than a call of 32 levels may be'),
+    ("openai", chat(USER, tools=[{"name": "f", "x": nested(900)}]), 'field "tools[0]": nested deeper than 64'),
+    ("xlam", broken("xlam", answers='[{"name": "f", "name": "g"}]'), f'field "answers": {TWICE}'),
+    ("toolace", broken("toolace", system='[{"name": "f", "name": "g"}]'), f'field "system": {TWICE}'),
+    ("toolace", said("toolace", "[f(a={'name': 1, 'name': 2})]"), f"arguments of f: {TWICE}"),
+    ("hermes", said("hermes", '<tool_call>{"name": "f", "name": "g"}</tool_call>'), f"<tool_call> 0: {TWICE}"),
+    ("hermes", said("hermes", "<tool_call>{'name': 'f', 'name': 'g'}</tool_call>"), f"<tool_call> 0: {TWICE}"),
+    ("openai", chat(USER, assistant(name="f", arguments='{"name": 1, "name": 2}')), f"[0]: arguments: {TWICE}"),
+    ("openai", chat(USER, {"role": "assistant", "function_call": 7}), "function: expected an object, got 7"),
 ]  # fmt: skip
 
 
@@ -568,6 +646,10 @@ def test_a_broken_row_is_named_or_left_out(tmp_path, name, row, message):
         ("x.json", b'[{"query": "Z\xfcrich"}]', "not UTF-8"),
         ("x.json", b"[" * 100_000, "not JSON: nested too deeply"),
         ("x.jsonl", b'{"query": ', "line 1: not JSON"),
+        ("x.jsonl", b'\n{"query": "a", "query": "b"}', 'line 2: the key "query" stands twice in one object'),
+        ("x.json", b'\n[\n{"a": {"b": 1, "b": 2}}]', 'line 3 (row 1): the key "b" stands twice in one object'),
+        ("x.json", b'[{"query": "\\ud800", "a": ' + b"[" * 900 + b"]" * 900 + b"}]", "nested too deeply"),
+        ("x.csv", b"query,answers,query\na,b,c\n", 'line 1: the column "query" stands twice'),
         ("x.json", None, "cannot be read: No such file"),
         pytest.param("x.parquet", b"PAR1", "not parquet", marks=needs_arrow),
         pytest.param("x.parquet", None, "cannot be read", marks=needs_arrow),
@@ -582,6 +664,39 @@ def test_a_broken_file_is_named(tmp_path, name, content, message):
     assert str(caught.value).startswith(str(source))
     assert message in str(caught.value)
     assert not (tmp_path / "set").exists()
+
+
+@needs_arrow
+def test_a_column_that_stands_twice_is_named(tmp_path):
+    import pyarrow
+    from pyarrow import parquet
+
+    source = tmp_path / "x.parquet"
+    parquet.write_table(pyarrow.Table.from_arrays([pyarrow.array(["a"])] * 2, names=["query", "query"]), source)
+    with pytest.raises(DataError, match=r'x\.parquet: the column "query" stands twice'):
+        import_file("xlam", source, tmp_path / "set")
+
+
+@pytest.mark.parametrize("name", ["pipe.json", "pipe.parquet"])
+def test_a_named_pipe_is_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    program = f"from mentor_gym.importers.files import rows; from pathlib import Path; list(rows(Path({name!r})))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stderr.splitlines()[-1].endswith(f"DataError: {name}: cannot be read: not a regular file")
+
+
+def test_a_row_too_deep_for_its_converter_is_named(tmp_path):
+    def convert(where, row, task_id, split):
+        return convert(where, row, task_id, split)
+
+    source = lines(tmp_path / "rows.jsonl", [{"a": 1}])
+    request = Request({"train": source}, tmp_path / "set", "set")
+    with pytest.raises(DataError, match=r"rows\.jsonl, line 1: nested too deeply"):
+        convert_rows(request, convert)
+    with pytest.raises(DataError, match=r"no row became a task, for example .*line 1: nested too deeply"):
+        convert_rows(replace(request, skip_broken=True), convert)
 
 
 def test_a_line_that_is_not_json_can_be_left_out(tmp_path):

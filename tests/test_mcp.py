@@ -4,6 +4,7 @@ The number of a row is that of the list of faults that the environments must sur
 """
 
 import asyncio
+import contextlib
 import copy
 import json
 import logging
@@ -74,9 +75,11 @@ def call_hastily(box, tool, **arguments):
 
 def children():
     """Return the processes that this one has started, dead ones that nobody waited for included."""
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()) | {
-        child for task in Path("/proc/self/task").iterdir() for child in (task / "children").read_text().split()
-    }
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the thread has just ended
+            found.update((task / "children").read_text().split())
+    return found
 
 
 def alive(pid):
@@ -312,6 +315,54 @@ def test_a_server_that_does_not_start_again_is_tried_once_an_episode(folder):
         assert call(box, "add", a=1, b=2).output == f"error: add: {mcp_client.NOT_STARTED}"
         box.open(None)
     assert call(box, "add", a=1, b=2).ok
+
+
+@pytest.mark.parametrize(
+    ("fault", "why"),
+    [("hanging", mcp_client.NOT_STARTED), ("silent", "the tool server did not answer within 1.5 s")],
+)
+@pytest.mark.parametrize("stateful", [False, True])
+def test_a_server_that_hangs_at_its_start_is_left_alone_for_a_while(folder, fault, why, stateful):
+    made = [McpBox([*SERVER, str(folder)], start_timeout=30, stateful=stateful) for _ in range(2)]
+    assert call(made[0], "add", a=1, b=2).ok
+    assert [box._connection.start_timeout for box in made] == [30, 30]
+    for box in made:
+        box._connection.start_timeout = 1.5
+    starts = folder / "starts"
+    (folder / fault).touch()
+    close_servers()
+    starts.unlink()
+    # Two episodes each of two environments: one waits.
+    began = time.monotonic()
+    for box in (*made, *made):
+        box.open(None)
+        for _ in range(2):
+            assert call(box, "add", a=1, b=2).output == f"error: add: {why}"
+    assert 1.5 <= time.monotonic() - began < 4.5
+    assert starts.read_text() == "x"
+    rest = made[0]._connection._rest
+    assert 13.5 < rest.until - began < 48
+    # After the rest the server is tried again, in the next episode.
+    (folder / fault).unlink()
+    rest.until = 0.0
+    made[0]._connection.start_timeout = 30
+    assert not call(made[0], "add", a=1, b=2).ok
+    made[0].open(None)
+    assert call(made[0], "add", a=1, b=2).output == "3"
+    for box in made:
+        box.close()
+
+
+def test_tools_that_cannot_be_read_are_left_out(folder, caplog):
+    (folder / "strange").touch()
+    box = McpBox([*SERVER, str(folder)])
+    with caplog.at_level(logging.WARNING):
+        assert list(box.tools) == ["add", "count", "pid", "trouble"]
+    told = [record.getMessage() for record in caplog.records]
+    for name in ("'deep'", "'half'", "'bare'", "'None'", "''", "'far'"):
+        assert sum(f"tool {name} is left out: " in line for line in told) == 1
+    # The list is read again at the start of the server, and is as before.
+    assert call(box, "add", a=1, b=2).output == "3"
 
 
 @pytest.mark.parametrize(
@@ -674,6 +725,11 @@ def test_a_server_is_told_no_answer():
     task = suite.tasks("train")[0]
     server = make_server(suite, task.id, "train")
     assert server.instructions == task.prompt
+    # Without a task the state is still one's, and this one only asks: what changes it is offered, and refused.
+    server = make_server(suite)
+    state = f"The state is that of the task {task.id}; what this task does not allow, its tools refuse."
+    assert server.instructions == f"{suite.description}\n{state}"
+    assert make_server("math").instructions == load_suite("math").description
     for words in ({"task_id": "gone"}, {"split": "gone"}):
         with pytest.raises(ValueError, match=r"no task 'gone' in this split|has no split 'gone'"):
             make_server(suite, **words)
@@ -690,6 +746,7 @@ def test_a_server_is_told_no_answer():
         ({"server": "python 'x"}, "No closing quotation"),
         ({"server": "python x", "timeout": 0}, "timeout must be a positive number"),
         ({"server": "python x", "timeout": True}, "timeout must be a positive number"),
+        ({"server": "python x", "start_timeout": 0}, "start_timeout must be a positive number"),
     ],
 )
 def test_impossible_arguments_are_refused(arguments, message):

@@ -119,7 +119,10 @@ def convert_rows(request: Request, convert: Callable[[str, Any, str, str], Task]
             try:
                 if not isinstance(row, dict):
                     raise DataError(f"{where}: expected an object, got {kind_of(row)}")
-                task = convert(where, row, f"{request.name}-{split}-{number:06d}", split)
+                try:
+                    task = convert(where, row, f"{request.name}-{split}-{number:06d}", split)
+                except RecursionError:
+                    raise DataError(f"{where}: nested too deeply") from None
                 source_id = task.meta.get("source_id")
                 if source_id is not None and seen.setdefault(source_id, where) != where:
                     raise DataError(f'{where}: field "id": {source_id!r} stands twice, first in {seen[source_id]}')

@@ -30,9 +30,9 @@ from mentor_gym.grading import grade as is_right
 from mentor_gym.grading import parse_number
 from mentor_gym.importers.base import Draft, Drafts, Imported, Request, Unusable, convert_rows, finish
 from mentor_gym.importers.boxes import ACCEPTED, Catalogue, recorded_state
-from mentor_gym.importers.files import decode, kind_of
+from mentor_gym.importers.files import decode, is_deeper, kind_of
 from mentor_gym.importers.schemas import tool_name
-from mentor_gym.protocol import clean, parse_action, to_json
+from mentor_gym.protocol import MAX_NESTING, clean, parse_action, to_json
 from mentor_gym.tools.base import Tool
 from mentor_gym.types import Task
 
@@ -323,7 +323,8 @@ def call_of(name: Any, arguments: Any, where: str, call_id: str | None = None) -
     """Return an OpenAI tool call.
 
     Raises:
-        DataError: The name is no text, or the arguments are neither an object nor the JSON text of one.
+        DataError: The name is no text, or the arguments are neither an object nor the JSON text of one, or are
+            nested deeper than the wire format allows.
 
     >>> call_of("now", "{}", "x.jsonl, line 1")["function"]
     {'name': 'now', 'arguments': '{}'}
@@ -331,6 +332,9 @@ def call_of(name: Any, arguments: Any, where: str, call_id: str | None = None) -
     if not isinstance(name, str) or not name.strip():
         raise DataError(f"{where}: name: expected a text that is not blank, got {kind_of(name)}")
     decoded = decode(arguments, f"{where}: arguments") if isinstance(arguments, str) else arguments
+    # The arguments stand in the object of the call.
+    if is_deeper(decoded, MAX_NESTING - 1):
+        raise DataError(f"{where}: arguments: nested deeper than a call of {MAX_NESTING} levels may be")
     if not isinstance(decoded, dict):
         raise DataError(f"{where}: arguments: expected an object, got {kind_of(decoded)}")
     call: dict[str, Any] = {"type": "function", "function": {"name": name, "arguments": arguments}}

@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mentor_gym.data import DataError
+from mentor_gym.data import DataError, TwiceError, unique
 from mentor_gym.protocol import clean
 
 _UNREADABLE = "nested too deeply"
@@ -29,7 +30,7 @@ def rows(path: Path, on_error: Callable[[DataError], None] | None = None) -> Ite
             read on.
 
     Raises:
-        DataError: The file cannot be read; names file and line.
+        DataError: The file cannot be read, or an object in it has a key twice; names file and line.
         ModuleNotFoundError: The extra is not installed.
 
     >>> import tempfile
@@ -39,6 +40,7 @@ def rows(path: Path, on_error: Callable[[DataError], None] | None = None) -> Ite
     ...     [(where.rpartition(", ")[2], row) for where, row in rows(path)]
     [('line 1', {'a': 1}), ('line 3', {'a': 2})]
     """
+    _refuse_pipe(path)
     if path.suffix == ".parquet":
         yield from _parquet(path)
         return
@@ -51,6 +53,7 @@ def rows(path: Path, on_error: Callable[[DataError], None] | None = None) -> Ite
     if path.suffix == ".csv":
         reader = csv.DictReader(io.StringIO(text, newline=""))
         try:
+            _refuse_twice(reader.fieldnames or (), f"{path}, line {reader.line_num}")
             for row in reader:
                 # A field may hold line ends: the number is that of the row's last line.
                 yield f"{path}, line {reader.line_num}", {key: value for key, value in row.items() if key}
@@ -78,7 +81,7 @@ def decode(text: str, where: str) -> Any:
     """Read a JSON text.
 
     Raises:
-        DataError: It is not JSON; the message begins with `where`.
+        DataError: It is not JSON, or an object in it has a key twice; the message begins with `where`.
 
     >>> decode('{"a": NaN}', "x.json, line 1")
     Traceback (most recent call last):
@@ -87,7 +90,7 @@ def decode(text: str, where: str) -> Any:
     try:
         return _whole(_decoder.decode(text), text)
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{where}: not JSON: {_explain(error)}") from None
+        raise DataError(f"{where}: {_explain(error)}") from None
 
 
 def text_field(row: Mapping[str, Any], names: tuple[str, ...], where: str) -> str:
@@ -153,6 +156,35 @@ def kind_of(value: Any) -> str:
     return str(value)[:40]
 
 
+def is_deeper(value: Any, levels: int) -> bool:
+    """Whether lists and objects are nested in each other more than this many levels deep.
+
+    >>> is_deeper({"a": [1]}, 2), is_deeper({"a": [[]]}, 2)
+    (False, True)
+    """
+    if not isinstance(value, list | dict):
+        return False
+    items = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(is_deeper(item, levels - 1) for item in items)
+
+
+def _refuse_pipe(path: Path) -> None:
+    """Refuse what would be waited for, for ever perhaps: a named pipe, a terminal."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    # That there is no file, or a folder, the attempt to read it says.
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        raise DataError(f"{path}: cannot be read: not a regular file")
+
+
+def _refuse_twice(names: Sequence[str], where: str) -> None:
+    twice = next((name for i, name in enumerate(names) if name and name in names[:i]), None)
+    if twice is not None:
+        raise DataError(f'{where}: the column "{twice[:40]}" stands twice')
+
+
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no number of JSON")
 
@@ -164,13 +196,16 @@ def _read_integer(digits: str) -> int:
     return int(digits)
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_read_integer)
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_int=_read_integer, object_pairs_hook=unique)
 
 
 def _explain(error: Exception) -> str:
+    if isinstance(error, TwiceError):
+        return str(error)
     if isinstance(error, json.JSONDecodeError):
-        return error.msg
-    return str(error) if "of JSON" in str(error) or str(error) == _TOO_LARGE else _UNREADABLE
+        return f"not JSON: {error.msg}"
+    known = "of JSON" in str(error) or str(error) == _TOO_LARGE
+    return f"not JSON: {error if known else _UNREADABLE}"
 
 
 def _whole(value: Any, text: str) -> Any:
@@ -201,11 +236,12 @@ def _array(path: Path, text: str) -> Iterator[tuple[str, Any]]:
         start = position
         try:
             row, position = _decoder.raw_decode(text, position)
+            row = _whole(row, text[start:position])
         except json.JSONDecodeError as error:
             raise DataError(f"{path}, line {error.lineno} (row {number}): not JSON: {error.msg}") from None
         except (ValueError, RecursionError) as error:
-            raise DataError(f"{where}: not JSON: {_explain(error)}") from None
-        yield where, _whole(row, text[start:position])
+            raise DataError(f"{where}: {_explain(error)}") from None
+        yield where, row
         position = blank.match(text, position).end()  # type: ignore[union-attr]
         if text.startswith(",", position):
             position = blank.match(text, position + 1).end()  # type: ignore[union-attr]
@@ -226,6 +262,7 @@ def _parquet(path: Path) -> Iterator[tuple[str, Any]]:
     number = 0
     try:
         with parquet.ParquetFile(path) as file:
+            _refuse_twice(file.schema_arrow.names, str(path))
             for batch in file.iter_batches(_BATCH_ROWS):
                 for row in batch.to_pylist():
                     number += 1

@@ -12,10 +12,9 @@ Format: NousResearch, hermes-function-calling-v1, 2024 (JSON arrays).
 from __future__ import annotations
 
 import ast
-import re
 from typing import Any
 
-from mentor_gym.data import DataError
+from mentor_gym.data import DataError, TwiceError, unique
 from mentor_gym.importers.base import Imported, Request
 from mentor_gym.importers.conversation import Chat, call_of, convert_chats
 from mentor_gym.importers.files import decode, kind_of, list_field
@@ -23,9 +22,6 @@ from mentor_gym.importers.schemas import function_schema
 from mentor_gym.protocol import to_json
 
 _MAX_CALL_CHARS = 20_000
-_TOOLS = re.compile(r"<tools>(.*?)</tools>", re.DOTALL)
-_CALL = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
-_RESPONSE = re.compile(r"<tool_response>(.*?)</tool_response>", re.DOTALL)
 _ROLES = ("system", "human", "user", "gpt", "assistant", "tool")
 
 
@@ -66,7 +62,8 @@ def read(where: str, row: dict[str, Any]) -> Chat:
             messages.append({"role": "user", "content": value})
         elif sender == "tool":
             # Some rows write the tags twice.
-            results = [text.strip().removeprefix("<tool_response>").strip() for text in _RESPONSE.findall(value)]
+            found, _ = _tagged(value, "tool_response")
+            results = [text.strip().removeprefix("<tool_response>").strip() for text in found]
             results = results or [value.strip()]
             messages += [{"role": "tool", "content": _content(result)} for result in results]
         else:
@@ -102,8 +99,27 @@ def turn_of(message: Any, roles: tuple[str, ...], where: str) -> tuple[str, str]
     return str(sender), value
 
 
+def _tagged(text: str, tag: str) -> tuple[list[str], str]:
+    """Return what stands between each pair of tags, and the text without them.
+
+    An opening tag that is never closed is searched for once: a pattern would search for its end from every one.
+    """
+    opening, closing = f"<{tag}>", f"</{tag}>"
+    inside: list[str] = []
+    outside: list[str] = []
+    position = 0
+    while (start := text.find(opening, position)) >= 0:
+        end = text.find(closing, start)
+        if end < 0:
+            break
+        inside.append(text[start + len(opening) : end])
+        outside.append(text[position:start])
+        position = end + len(closing)
+    return inside, "".join([*outside, text[position:]])
+
+
 def _described(system: str, where: str) -> list[Any]:
-    found = _TOOLS.findall(system)
+    found, _ = _tagged(system, "tools")
     # The explanation itself names the empty tags.
     texts = [text.strip() for text in found if text.strip()]
     if not texts:
@@ -114,17 +130,18 @@ def _described(system: str, where: str) -> list[Any]:
 
 
 def _assistant(value: str, where: str) -> dict[str, Any]:
-    calls = [_call(text.strip(), f"{where}: <tool_call> {i}") for i, text in enumerate(_CALL.findall(value))]
+    found, rest = _tagged(value, "tool_call")
+    calls = [_call(text.strip(), f"{where}: <tool_call> {i}") for i, text in enumerate(found)]
     if not calls:
         return {"role": "assistant", "content": value}
-    return {"role": "assistant", "content": _CALL.sub("", value).strip() or None, "tool_calls": calls}
+    return {"role": "assistant", "content": rest.strip() or None, "tool_calls": calls}
 
 
 def _call(text: str, where: str) -> dict[str, Any]:
     try:
         call = decode(text, where)
     except DataError:
-        call = _python_value(text)
+        call = _python_value(text, where)
         if call is None:
             raise
     if not isinstance(call, dict):
@@ -132,13 +149,23 @@ def _call(text: str, where: str) -> dict[str, Any]:
     return call_of(call.get("name"), call.get("arguments"), where)
 
 
-def _python_value(text: str) -> Any:
-    """Return what a Python literal stands for; None when the text is none. Nothing is run."""
+def _python_value(text: str, where: str) -> Any:
+    """Return what a Python literal stands for; None when the text is none. Nothing is run.
+
+    Raises:
+        DataError: A dictionary in it has a key twice.
+    """
     if len(text) > _MAX_CALL_CHARS:
         return None
     try:
+        literal = ast.parse(text, mode="eval")
+        for node in ast.walk(literal):
+            if isinstance(node, ast.Dict):
+                unique([(key.value, None) for key in node.keys if isinstance(key, ast.Constant)])
         # Through JSON, which has no sets and no bytes.
-        return decode(to_json(ast.literal_eval(text)), "")
+        return decode(to_json(ast.literal_eval(literal)), "")
+    except TwiceError as error:
+        raise DataError(f"{where}: {error}") from None
     except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
         return None
 

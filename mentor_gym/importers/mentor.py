@@ -64,6 +64,10 @@ def convert(request: Request) -> Imported:
     notes = [
         f"source texts that cannot be used: {count}, because {problem}" for problem, count in problems.items()
     ]
+    notes.append(
+        "the set has no traces: there is nothing to imitate in supervised training; the names of the teacher's "
+        "tools stand in meta.teacher_tools, where rewards of names find them"
+    )
     return finish(request, drafts, "imported from MENTOR-data, with sandboxed Python tools", files, notes)
 
 

@@ -1,7 +1,8 @@
 """OpenAI chat rows: `messages`, and `tools` that the assistant may call; one JSON object a line.
 
 Messages have a `role` (`system` or `developer`, `user`, `assistant`, `tool`), a `content`, `tool_calls` and
-`tool_call_id`; `arguments` are a JSON text, or an object as trainers of Hugging Face write them. Other fields are
+`tool_call_id`; `arguments` are a JSON text, or an object as trainers of Hugging Face write them. The form before
+tools is read as well: `functions`, and in messages `function_call` and the role `function`. Other fields are
 ignored, but for `id`, which is kept. What `mentor_gym.exporters` writes is read again as it was.
 """
 
@@ -12,10 +13,19 @@ from typing import Any
 from mentor_gym.data import DataError
 from mentor_gym.importers.base import Imported, Request
 from mentor_gym.importers.conversation import Chat, call_of, convert_chats, text_of
-from mentor_gym.importers.files import decode, kind_of, list_field
+from mentor_gym.importers.files import decode, is_deeper, kind_of, list_field
 from mentor_gym.importers.schemas import function_schema
 
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "assistant": "assistant",
+    "tool": "tool",
+    "function": "tool",
+}
+# Deeper than any schema that can be checked; what else stands beside one is shown in the prompt as it is.
+_DEEPEST = 64
 
 
 def convert(request: Request, grade: str = "auto") -> Imported:
@@ -46,11 +56,15 @@ def read(where: str, row: dict[str, Any]) -> Chat:
         _message(_object(message, f'{where}: field "messages[{i}]"'), f'{where}: field "messages[{i}]"')
         for i, message in enumerate(list_field(row, "messages", where))
     ]
+    field = "functions" if row.get("tools") is None else "tools"
     raw = [
-        _object(tool, f'{where}: field "tools[{i}]"')
-        for i, tool in enumerate(list_field(row, "tools", where) if row.get("tools") is not None else [])
+        _object(tool, f'{where}: field "{field}[{i}]"')
+        for i, tool in enumerate(list_field(row, field, where) if row.get(field) is not None else [])
     ]
-    tools = [function_schema(tool, f'{where}: field "tools[{i}]"') for i, tool in enumerate(raw)]
+    for i, tool in enumerate(raw):
+        if is_deeper(tool, _DEEPEST):
+            raise DataError(f'{where}: field "{field}[{i}]": nested deeper than {_DEEPEST} levels')
+    tools = [function_schema(tool, f'{where}: field "{field}[{i}]"') for i, tool in enumerate(raw)]
     shown = [tool if _same(tool, checked) else checked for tool, checked in zip(raw, tools)]
     source_id = None if row.get("id") is None else str(row["id"])
     return Chat(messages, tools, shown, source_id)
@@ -83,18 +97,24 @@ def _message(message: dict[str, Any], where: str) -> dict[str, Any]:
         raise DataError(f"{where}: content is missing")
     read: dict[str, Any] = {"role": _ROLES[role], "content": content}
     if role == "assistant":
-        calls = message.get("tool_calls") or []
+        calls = message.get("tool_calls") or _legacy_calls(message)
         if not isinstance(calls, list):
             raise DataError(f"{where}: tool_calls: expected a list, got {kind_of(calls)}")
         read["tool_calls"] = [_call(call, f"{where}: tool_calls[{i}]") for i, call in enumerate(calls)]
         if content is None and not calls:
             raise DataError(f"{where}: expected content or tool_calls")
-    if role == "tool":
+    if read["role"] == "tool":
         call_id = message.get("tool_call_id")
         if call_id is not None and not isinstance(call_id, str):
             raise DataError(f"{where}: tool_call_id: expected a text, got {kind_of(call_id)}")
         read["tool_call_id"] = call_id
     return read
+
+
+def _legacy_calls(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the one call of a message in the form before tools."""
+    call = message.get("function_call")
+    return [] if call is None else [{"function": call}]
 
 
 def _call(call: Any, where: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mentor_gym.data import DataError
+from mentor_gym.data import DataError, unique
 from mentor_gym.importers.base import Imported, Request, Unusable
 from mentor_gym.importers.conversation import Chat, call_of, convert_chats
 from mentor_gym.importers.files import decode, list_field, text_field
@@ -178,7 +178,7 @@ def _literal(node: ast.expr) -> Any:
         case ast.Dict(keys=keys, values=values):
             names = [None if key is None else _literal(key) for key in keys]
             if all(isinstance(name, str) for name in names):
-                return {str(name): _literal(value) for name, value in zip(names, values)}
+                return unique([(str(name), _literal(value)) for name, value in zip(names, values)])
         case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=ast.Constant(value=int() | float() as number)):
             return -number if isinstance(node.op, ast.USub) else number
     raise ValueError(f"{ast.unparse(node)[:40]!r} is no plain value")

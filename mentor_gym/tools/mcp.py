@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mentor_gym.protocol import clean, neutralise
 from mentor_gym.tools.base import MAX_OUTPUT_CHARS, Tool, ToolBox, ToolError
 from mentor_gym.tools.mcp_client import (
+    START_S,
     TOO_LARGE,
     Command,
     Connection,
@@ -46,7 +47,7 @@ _NAMED = ("$defs", "definitions", "dependentSchemas", "patternProperties", "prop
 _SPREAD = ("$dynamicRef", "allOf", "dependentSchemas", "if", "not", "unevaluatedProperties")
 
 _log = logging.getLogger(__name__)
-_shared: dict[tuple[Command, float], Connection] = {}
+_shared: dict[tuple[Command, float, float], Connection] = {}
 _listings: dict[Command, Listing] = {}
 
 
@@ -62,14 +63,16 @@ class McpBox(ToolBox):
     the first call of every episode; `snapshot` holds the calls that were answered, and `restore` makes them again
     on a new server, and refuses when it answers otherwise.
 
-    A tool whose name does not match `[A-Za-z_][A-Za-z0-9_-]{0,63}`, or whose arguments are no plain object, is
-    left out, with a warning in the log. In schemas, titles are dropped, objects that do not say what else they may
-    hold are closed, and texts are cleaned of protocol markers. A result is its texts; other contents become a
-    mark, such as `[image]`.
+    A tool whose name does not match `[A-Za-z_][A-Za-z0-9_-]{0,63}`, whose arguments are no plain object, or whose
+    description cannot be read, is left out, with a warning in the log. In schemas, titles are dropped, objects
+    that do not say what else they may hold are closed, and texts are cleaned of protocol markers. A result is its
+    texts; other contents become a mark, such as `[image]`.
 
     A call fails with a fixed text when the server has ended, does not answer in time, replies with too much or
     with what cannot be read, or has other tools than before. The next call starts it again, once an episode; after
-    a second failure the tools stay down until an episode begins, of any environment that shares them.
+    a second failure the tools stay down until an episode begins, of any environment that shares them. A start that
+    failed after more than a second, of a server that hangs for example, is not tried again for ten times as long,
+    and calls fail at once until then; `close_servers` ends that rest.
 
     Args:
         server: The command that starts it, as a text or in words; `python` means the interpreter that runs this
@@ -80,6 +83,7 @@ class McpBox(ToolBox):
         timeout: Seconds that a call may take.
         stateful: Whether calls change what later calls return.
         max_output_chars: Longer results are cut.
+        start_timeout: Seconds that the server may take to start, and to list its tools.
 
     Raises:
         ValueError: An argument is out of range, or `stateful` comes with a server object, which cannot be started
@@ -111,12 +115,14 @@ class McpBox(ToolBox):
         timeout: float = DEFAULT_TIMEOUT_S,
         stateful: bool = False,
         max_output_chars: int = MAX_OUTPUT_CHARS,
+        start_timeout: float = START_S,
     ) -> None:
         if importlib.util.find_spec("mcp") is None:
             message = "tools of MCP servers need the package mcp: pip install 'mentor-gym[mcp]'"
             raise ModuleNotFoundError(message, name="mcp")
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
-            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+        for argument, seconds in (("timeout", timeout), ("start_timeout", start_timeout)):
+            if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e6:
+                raise ValueError(f"{argument} must be a positive number of seconds, got {seconds!r}")
         if isinstance(server, str):
             server = shlex.split(server)
         if isinstance(server, Sequence):
@@ -130,14 +136,16 @@ class McpBox(ToolBox):
             "timeout": timeout,
             "stateful": stateful,
             "max_output_chars": max_output_chars,
+            "start_timeout": start_timeout,
         }
         self.stateful = stateful
         self.down: str | None = None
         self._max_output_chars = max_output_chars
         if isinstance(server, Command) and not stateful:
-            self._connection = _shared.setdefault((server, timeout), Connection(server, timeout))
+            key = (server, timeout, start_timeout)
+            self._connection = _shared.setdefault(key, Connection(*key))
         else:
-            self._connection = Connection(server, timeout)
+            self._connection = Connection(server, timeout, start_timeout)
         self._listing: Listing | None = None
         self._tools: dict[str, Tool] | None = None
         # The session whose tools were compared, and that holds the state.
@@ -208,6 +216,8 @@ class McpBox(ToolBox):
             self._listing = _listings.get(server)
         if self._listing is None:
             found = self._connection.list()
+            for name, why in found.unreadable:
+                _log.warning("MCP server %s: tool %r is left out: %s", self._connection.name, name, why)
             tools = tuple(described for described in found.tools if self._can_offer(*described))
             if not tools:
                 raise McpError(f"MCP server {self._connection.name}: it has no tool that can be offered")

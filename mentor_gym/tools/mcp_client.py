@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -29,11 +30,16 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mentor_gym.protocol import clean
+
 if TYPE_CHECKING:
     import mcp_types
     from mcp import Client
 
 START_S = 60.0
+# A start that failed after more than `SLOW_S` is not tried again for `REST` times as long, whatever asks for it.
+SLOW_S = 1.0
+REST = 10.0
 # What a server may take to end by itself when it is told that there will be no more calls.
 LEAVE_S = 1.0
 MAX_REPLY_BYTES = 1 << 20
@@ -59,6 +65,7 @@ CHANGED = "the tool server's tools have changed"
 
 _log = logging.getLogger(__name__)
 _sessions: set[Session] = set()
+_rests: dict[Command, Rest] = {}
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 # Those of a forked child's parent: to free what belongs to them could reach into the parent's own.
 _inherited: list[Session] = []
@@ -111,24 +118,48 @@ class Listing(msgspec.Struct, frozen=True):
         name: Its name.
         version: Its version; empty when it says none.
         tools: Name, description and JSON schema of the arguments of each tool, in the server's order.
+        unreadable: Name of each tool that cannot be read, and why.
     """
 
     name: str
     version: str
     tools: tuple[tuple[str, str, dict[str, Any]], ...]
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class Rest:
+    """How long a server that was slow to fail at its start is left alone; those of one command share it.
+
+    Attributes:
+        until: When it may be started again, on the clock of `time.monotonic`.
+        why: What calls fail with until then.
+    """
+
+    until: float = 0.0
+    why: str = NOT_STARTED
+
+    def begin(self, since: float, why: str) -> None:
+        """Begin a rest after an attempt that failed now, if it took long."""
+        took = time.monotonic() - since
+        if took > SLOW_S:
+            self.until, self.why = time.monotonic() + REST * took, why
 
 
 class Connection:
     """One server: started when it is needed, and again after a failure.
 
     After a failure the next call starts the server anew, and that happens once: until `allow_restart`, a further
-    failure, or one to start, leaves it down, and calls fail at once. So a server that is out of order cannot slow
+    failure, or one to start, leaves it down, and calls fail at once. A start that fails late, of a server that
+    hangs for example, is not tried again for ten times as long as it took, by any connection to the same command
+    and whatever `allow_restart` says: calls fail at once until then. So a server that is out of order cannot slow
     a run by much.
 
     Args:
         server: A `Command`; or a server object of the SDK, which runs in this process; or a function that makes
             one, for each start.
         timeout: Seconds that a call may take.
+        start_timeout: Seconds that it may take to start, and to list its tools.
 
     >>> from mcp.server.mcpserver import MCPServer
     >>> server = MCPServer("clock")
@@ -141,9 +172,11 @@ class Connection:
     >>> connection.close()
     """
 
-    def __init__(self, server: Any, timeout: float) -> None:
+    def __init__(self, server: Any, timeout: float, start_timeout: float = START_S) -> None:
         self.server = server
         self.timeout = timeout
+        self.start_timeout = start_timeout
+        self._rest = _rests.setdefault(server, Rest()) if isinstance(server, Command) else Rest()
         self._lock = threading.RLock()
         self._session: Session | None = None
         self._failure: str | None = None
@@ -160,7 +193,7 @@ class Connection:
             try:
                 if self._session is not None:
                     return self._session.list()
-                session = Session(self.server)
+                session = Session(self.server, self.start_timeout)
                 try:
                     return session.list()
                 finally:
@@ -178,7 +211,7 @@ class Connection:
         """Return the session, starting the server when it is not running.
 
         Raises:
-            Down: It does not start, or may not be started again.
+            Down: It does not start, or may not be started again yet.
         """
         with self._lock:
             if self._session is None:
@@ -186,10 +219,16 @@ class Connection:
                     if not self._may_restart:
                         raise Down(self._failure)
                     self._may_restart = False
+                began = time.monotonic()
+                if began < self._rest.until:
+                    # For the whole of the episode: it must not depend on when the rest ends.
+                    self._may_restart, self._failure = False, self._rest.why
+                    raise Down(self._rest.why)
                 try:
-                    self._session = Session(self.server)
+                    self._session = Session(self.server, self.start_timeout)
                 except Down as error:
                     self._may_restart = False
+                    self._rest.begin(began, error.why)
                     self.fail(error)
                     raise
             return self._session
@@ -229,11 +268,15 @@ class Connection:
             Down: One of them is not there any more, or has changed; or as for `call`.
         """
         with self._lock:
+            session = self.prepare()
+            began = time.monotonic()
             try:
-                now = {name: schema for name, _, schema in self.prepare().list().tools}
+                now = {name: schema for name, _, schema in session.list().tools}
                 if any(now.get(name) != schema for name, schema in tools.items()):
                     raise Down(CHANGED)
             except Down as error:
+                if error.why != CHANGED:
+                    self._rest.begin(began, error.why)
                 self.fail(error)
                 raise
 
@@ -272,11 +315,16 @@ class Connection:
 class Session:
     """A running server and the thread that talks to it.
 
+    Args:
+        server: As for `Connection`.
+        start_timeout: As for `Connection`.
+
     Raises:
         Down: It does not start.
     """
 
-    def __init__(self, server: Any) -> None:
+    def __init__(self, server: Any, start_timeout: float = START_S) -> None:
+        self._start_timeout = start_timeout
         self._process: Process | None = None
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -293,7 +341,7 @@ class Session:
         _sessions.add(self)
         self._thread.start()
         try:
-            self._ready.result(START_S)
+            self._ready.result(start_timeout)
         except BaseException as error:
             self.end(at_once=True)
             if isinstance(error, Exception):
@@ -307,7 +355,7 @@ class Session:
             Down: There is no answer, or none that can be read.
         """
         try:
-            listing: Listing = self._ask(self._list(), START_S)
+            listing: Listing = self._ask(self._list(), self._start_timeout)
         except Refused:
             raise Down(UNREADABLE) from None
         return listing
@@ -334,7 +382,8 @@ class Session:
             if not cursor or len(found) > MAX_TOOLS or not page.tools:
                 break
         name, version = (info.name, info.version) if info is not None else ("", "")
-        return Listing(name, version, tuple(found.values()))
+        unreadable = {} if self._process is None else self._process.unreadable
+        return Listing(name, version, tuple(found.values()), tuple(unreadable.items()))
 
     def _ask(self, question: Any, seconds: float) -> Any:
         from mcp.shared.exceptions import MCPError
@@ -424,6 +473,7 @@ class Process:
         popen: The process.
         words: The last bytes that it wrote to stderr; nothing of it is shown.
         fault: What was wrong with its reply to the last call; None when nothing was.
+        unreadable: Name of each tool that it has described so that it cannot be read, and why.
     """
 
     def __init__(self, command: Command) -> None:
@@ -449,6 +499,7 @@ class Process:
             raise Down(NOT_STARTED, detail or "") from None
         self.words = b""
         self.fault: str | None = None
+        self.unreadable: dict[str, str] = {}
 
     def has_ended(self) -> bool:
         """Whether the process has ended; it is not waited for, so that its group keeps its number."""
@@ -523,6 +574,8 @@ async def _talk(process: Process) -> AsyncIterator[tuple[Any, Any]]:
     to_client, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
     to_server, from_client = anyio.create_memory_object_stream[SessionMessage](0)
     waiting: set[int | str] = set()
+    # Those of `waiting` that ask for the tools.
+    listing: set[int | str] = set()
 
     async def fail(why: str) -> None:
         if waiting:
@@ -533,6 +586,8 @@ async def _talk(process: Process) -> AsyncIterator[tuple[Any, Any]]:
             await to_client.send(SessionMessage(mcp_types.JSONRPCError(jsonrpc="2.0", id=number, error=error)))
 
     async def deliver(line: bytes) -> None:
+        if not listing.isdisjoint(waiting):
+            line = _drop_unreadable(line, process.unreadable)
         try:
             message = mcp_types.jsonrpc_message_adapter.validate_json(line, by_name=False)
         except ValueError:
@@ -574,6 +629,8 @@ async def _talk(process: Process) -> AsyncIterator[tuple[Any, Any]]:
                 message = item.message
                 if isinstance(message, mcp_types.JSONRPCRequest):
                     waiting.add(message.id)
+                    if message.method == "tools/list":
+                        listing.add(message.id)
                 outward.write(message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
 
     try:
@@ -594,6 +651,40 @@ async def _talk(process: Process) -> AsyncIterator[tuple[Any, Any]]:
             transport.close()
 
 
+def _drop_unreadable(line: bytes, found: dict[str, str]) -> bytes:
+    """Return a reply with the tools of a server without those that would make all of it unreadable.
+
+    Args:
+        line: A line of the server's.
+        found: Takes the name of each tool that was dropped, and why.
+    """
+    import mcp_types
+
+    try:
+        message = json.loads(line)
+        tools = message["result"]["tools"]
+        if not isinstance(tools, list):
+            return line
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return line
+    kept = []
+    for tool in tools:
+        try:
+            # As deep as it stands in the reply, and with escapes: what is read must not depend on the way here.
+            alone = json.dumps({"jsonrpc": "2.0", "id": 0, "result": {"tools": [tool]}})
+            mcp_types.jsonrpc_message_adapter.validate_json(alone, by_name=False)
+            mcp_types.Tool.model_validate(tool, by_name=False)
+        except (ValueError, RecursionError) as error:
+            name = str(tool.get("name")) if isinstance(tool, dict) else ""
+            found[clean(name)[:64]] = " ".join(clean(str(error)).split())[:200]
+        else:
+            kept.append(tool)
+    if len(kept) == len(tools):
+        return line
+    message["result"]["tools"] = kept
+    return json.dumps(message).encode()
+
+
 class _Quiet(logging.Filter):
     """Drops what is logged by a thread that drives a client."""
 
@@ -611,7 +702,9 @@ def _quiet_the_sdk() -> None:
 
 
 def close_servers() -> None:
-    """End every server that this process has started; the next calls start them again."""
+    """End every server that this process has started; the next calls start them again, at once."""
+    for rest in tuple(_rests.values()):
+        rest.until = 0.0
     for connection in tuple(_connections):
         connection.close()
 
