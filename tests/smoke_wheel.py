@@ -72,14 +72,23 @@ def check_data(source: Path) -> str:
 
 
 def check_episode(source: Path) -> str:
-    """Every registered id plays its teacher's trace for the full reward."""
+    """Every registered id plays its teacher's trace for the full reward, or says which extra it needs."""
     import gymnasium as gym
 
     import mentor_gym  # noqa: F401
     from mentor_gym.protocol import render_message
+    from mentor_gym.suites import EXTRA_SUITES
 
-    ids = [name for name in gym.registry if name.startswith("MentorTool-")]
-    assert len(ids) >= 3, f"registered: {ids}"
+    known = [name for name in gym.registry if name.startswith("MentorTool-")]
+    ids = [name for name in known if gym.spec(name).kwargs.get("suite") not in EXTRA_SUITES]
+    assert len(ids) >= 8, f"registered: {ids}"
+    for name in set(known) - set(ids):
+        try:
+            gym.make(name).reset(seed=0)
+        except (ImportError, RuntimeError) as error:
+            assert "install" in str(error), f"{name}: {error}"
+        else:
+            raise AssertionError(f"{name} works with the core dependencies: it belongs in SUITES")
     for name in ids:
         env = gym.make(name)
         env.reset(seed=0)
@@ -91,7 +100,7 @@ def check_episode(source: Path) -> str:
         assert terminated, f"{name}: the teacher's trace does not end the episode"
         assert abs(earned - 1.1) < 1e-9, f"{name}: the teacher earns {earned}"
         env.close()
-    return f"{len(ids)} ids pay their teacher 1.1"
+    return f"{len(ids)} ids pay their teacher 1.1, {len(known) - len(ids)} say what to install"
 
 
 def check_command_line(source: Path) -> str:
