@@ -24,7 +24,8 @@ import random
 from mentor_gym.suites.base import Suite
 from mentor_gym.suites.math import vary
 from mentor_gym.suites.shop_data import SEEN_STYLES, fill, make_company, table_names
-from mentor_gym.suites.shop_kinds import KINDS, OOD_KINDS, Draw
+from mentor_gym.suites.shop_draws import Draw
+from mentor_gym.suites.shop_kinds import KINDS, OOD_KINDS
 from mentor_gym.suites.sql_plans import SqlKind, make_task
 from mentor_gym.tools.sql import SqlBox
 from mentor_gym.types import Task

@@ -7,135 +7,32 @@ conditions on the same row, averages of sums, moving and deleting by a condition
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
-from typing import Any
+from mentor_gym.suites.shop_change_kinds import CHANGES
+from mentor_gym.suites.shop_draws import (
+    BRANCH_ID,
+    CUSTOMER_ID,
+    IP,
+    IPO,
+    IPOC,
+    OB,
+    OC,
+    OTHER_ID,
+    PRODUCT_ID,
+    SB,
+    WORTH,
+    draw_transfer,
+    draw_two_places,
+    draw_two_products,
+    pick,
+)
+from mentor_gym.suites.sql_plans import SqlKind
 
-from mentor_gym.suites.shop_data import MONTHS, ROLES, STATUSES, Company
-from mentor_gym.suites.sql_plans import Slots, SqlKind
-
-
-class Draw:
-    """The random choices of one task, from what its company has.
-
-    Args:
-        rng: Source of all choices.
-        company: The company.
-    """
-
-    def __init__(self, rng: random.Random, company: Company) -> None:
-        self.rng = rng
-        self.company = company
-
-    def __getitem__(self, slot: str) -> Any:
-        """Choose a value by what it is: a slot's name."""
-        choose, company = self.rng.choice, self.company
-        match slot:
-            case "customer":
-                return choose(company.customers)[1]
-            case "city":
-                return choose(company.customers)[2]
-            case "place":
-                return choose(company.branches)[1]
-            case "person":
-                return choose(company.staff)[1]
-            case "product":
-                return choose(company.products)[1]
-            case "category":
-                return choose(company.products)[2]
-            case "order":
-                return choose(company.orders)[0]
-            case "status":
-                return choose(STATUSES)
-            case "role":
-                return choose(ROLES)
-            case "month":
-                return choose(MONTHS)
-            case "day":
-                return choose(company.orders)[3]
-        raise KeyError(slot)
-
-
-def _slots(*names: str, **ranges: tuple[int, int]) -> Callable[[Draw], Slots]:
-    """Return a draw of values by their names, and of numbers from ranges."""
-
-    def draw(choice: Draw) -> Slots:
-        numbers = {name: choice.rng.randint(low, high) for name, (low, high) in ranges.items()}
-        return {**{name: choice[name] for name in names}, **numbers}
-
-    return draw
-
-
-def _draw_price(choice: Draw) -> Slots:
-    return {"product": choice["product"], "price": choice.rng.randint(20, 1800) / 20}
-
-
-def _draw_move(choice: Draw) -> Slots | None:
-    name, city = choice.rng.choice(choice.company.customers)[1:3]
-    new = choice["city"]
-    return {"customer": name, "city": new} if new != city else None
-
-
-def _draw_newcomer(choice: Draw) -> Slots | None:
-    # A new name from those of the company's own people, so that held-out words stay held out.
-    first = choice["customer"].split()[0]
-    name = f"{first} {choice['person'].split()[1]}"
-    if name in [row[1] for row in (*choice.company.customers, *choice.company.staff)]:
-        return None
-    return {"customer": name, "city": choice["city"], "day": f"2025-03-{choice.rng.randint(1, 28):02}"}
-
-
-def _draw_new_line(choice: Draw) -> Slots | None:
-    order, product = choice["order"], choice.rng.choice(choice.company.products)
-    if (order, product[0]) in [item[:2] for item in choice.company.items]:
-        return None
-    return {"order": order, "product": product[1], "n": choice.rng.randint(2, 9)}
-
-
-def _draw_sale(choice: Draw) -> Slots | None:
-    slots = _draw_new_line(choice)
-    stock = {row[1]: row[4] for row in choice.company.products}
-    return slots if slots is not None and stock[slots["product"]] >= slots["n"] else None
-
-
-def _draw_new_order(choice: Draw) -> Slots:
-    slots = {slot: choice[slot] for slot in ("customer", "place", "product")}
-    return {**slots, "day": f"2025-03-{choice.rng.randint(1, 28):02}", "n": choice.rng.randint(2, 9)}
-
-
-def _draw_two_places(choice: Draw) -> Slots:
-    first, second = choice.rng.sample(choice.company.branches, 2)
-    return {"place": first[1], "other": second[1]}
-
-
-def _draw_transfer(choice: Draw) -> Slots:
-    return {**_draw_two_places(choice), "role": choice["role"]}
-
-
-def _draw_two_products(choice: Draw) -> Slots:
-    first, second = choice.rng.sample(choice.company.products, 2)
-    return {"product": first[1], "other": second[1]}
-
-
-# Joins; each table goes by the first letter of its name.
-_OC = "{orders} o JOIN {customers} c ON c.{customers.id} = o.{orders.customer}"
-_OB = "{orders} o JOIN {branches} b ON b.{branches.id} = o.{orders.branch}"
-_SB = "{staff} s JOIN {branches} b ON b.{branches.id} = s.{staff.branch}"
-_IP = "{items} i JOIN {products} p ON p.{products.id} = i.{items.product}"
-_IPO = _IP + " JOIN {orders} o ON o.{orders.id} = i.{items.order}"
-_IPOC = _IPO + " JOIN {customers} c ON c.{customers.id} = o.{orders.customer}"
-_WORTH = "i.{items.quantity} * p.{products.price}"
-_CUSTOMER_ID = "SELECT {customers.id} FROM {customers} WHERE {customers.name} = {customer}"
-_PRODUCT_ID = "SELECT {products.id} FROM {products} WHERE {products.name} = {product}"
-_BRANCH_ID = "SELECT {branches.id} FROM {branches} WHERE {branches.city} = {place}"
-_OTHER_ID = "SELECT {branches.id} FROM {branches} WHERE {branches.city} = {other}"
-
-KINDS = (
+READS = (
     # One table
     SqlKind(
         "customer-city",
         "text",
-        _slots("customer"),
+        pick("customer"),
         (("SELECT {customers.city} FROM {customers} WHERE {customers.name} = {customer}",),),
         (
             "[In which city|Where] does the customer {customer} live?",
@@ -148,7 +45,7 @@ KINDS = (
     SqlKind(
         "product-price",
         "number",
-        _slots("product"),
+        pick("product"),
         (("SELECT {products.price} FROM {products} WHERE {products.name} = {product}",),),
         (
             "What does the {product} cost?",
@@ -161,7 +58,7 @@ KINDS = (
     SqlKind(
         "product-stock",
         "number",
-        _slots("product"),
+        pick("product"),
         (("SELECT {products.stock} FROM {products} WHERE {products.name} = {product}",),),
         (
             "How many pieces of the {product} are in stock?",
@@ -174,7 +71,7 @@ KINDS = (
     SqlKind(
         "salary",
         "number",
-        _slots("person"),
+        pick("person"),
         (("SELECT {staff.salary} FROM {staff} WHERE {staff.name} = {person}",),),
         (
             "What is the salary of {person}, who works for us?",
@@ -187,7 +84,7 @@ KINDS = (
     SqlKind(
         "count-city",
         "number",
-        _slots("city"),
+        pick("city"),
         (("SELECT COUNT(*) FROM {customers} WHERE {customers.city} = {city}",),),
         (
             "How many customers live in {city}?",
@@ -200,7 +97,7 @@ KINDS = (
     SqlKind(
         "count-month",
         "number",
-        _slots("month"),
+        pick("month"),
         (
             ("SELECT COUNT(*) FROM {orders} WHERE substr({orders.day}, 1, 7) = {month}",),
             ("SELECT COUNT(*) FROM {orders} WHERE {orders.day} LIKE {month} || '%'",),
@@ -216,7 +113,7 @@ KINDS = (
     SqlKind(
         "count-status",
         "number",
-        _slots("status", "day"),
+        pick("status", "day"),
         (
             ("SELECT COUNT(*) FROM {orders} WHERE {orders.status} = {status} AND {orders.day} > {day}",),
             ("SELECT SUM({orders.status} = {status}) FROM {orders} WHERE {orders.day} > {day}",),
@@ -232,7 +129,7 @@ KINDS = (
     SqlKind(
         "count-dearer",
         "number",
-        _slots(n=(10, 90)),
+        pick(n=(10, 90)),
         (("SELECT COUNT(*) FROM {products} WHERE {products.price} > {n}",),),
         (
             "How many products cost more than {n}?",
@@ -245,7 +142,7 @@ KINDS = (
     SqlKind(
         "list-city",
         "set",
-        _slots("city"),
+        pick("city"),
         (("SELECT {customers.name} FROM {customers} WHERE {customers.city} = {city}",),),
         (
             "Which customers live in {city}? List their names, with commas.",
@@ -258,7 +155,7 @@ KINDS = (
     SqlKind(
         "list-cheaper",
         "set",
-        _slots("category", n=(20, 80)),
+        pick("category", n=(20, 80)),
         (
             (
                 "SELECT {products.name} FROM {products} "
@@ -276,7 +173,7 @@ KINDS = (
     SqlKind(
         "dearest",
         "text",
-        _slots("category"),
+        pick("category"),
         (
             (
                 "SELECT {products.name} FROM {products} WHERE {products.category} = {category} "
@@ -307,7 +204,7 @@ KINDS = (
     SqlKind(
         "lowest-stock",
         "text",
-        _slots("category"),
+        pick("category"),
         (
             (
                 "SELECT {products.name} FROM {products} WHERE {products.category} = {category} "
@@ -333,7 +230,7 @@ KINDS = (
     SqlKind(
         "mean-price",
         "number",
-        _slots("category"),
+        pick("category"),
         (
             ("SELECT ROUND(AVG({products.price}), 2) FROM {products} WHERE {products.category} = {category}",),
             (
@@ -352,7 +249,7 @@ KINDS = (
     SqlKind(
         "stock-total",
         "number",
-        _slots("category"),
+        pick("category"),
         (("SELECT SUM({products.stock}) FROM {products} WHERE {products.category} = {category}",),),
         (
             "How many pieces are in stock of all {category} products together?",
@@ -366,11 +263,11 @@ KINDS = (
     SqlKind(
         "orders-of",
         "number",
-        _slots("customer"),
+        pick("customer"),
         (
-            ("SELECT COUNT(*) FROM " + _OC + " WHERE c.{customers.name} = {customer}",),
-            ("SELECT COUNT(*) FROM {orders} WHERE {orders.customer} = (" + _CUSTOMER_ID + ")",),
-            (_CUSTOMER_ID, "SELECT COUNT(*) FROM {orders} WHERE {orders.customer} = {result}"),
+            ("SELECT COUNT(*) FROM " + OC + " WHERE c.{customers.name} = {customer}",),
+            ("SELECT COUNT(*) FROM {orders} WHERE {orders.customer} = (" + CUSTOMER_ID + ")",),
+            (CUSTOMER_ID, "SELECT COUNT(*) FROM {orders} WHERE {orders.customer} = {result}"),
         ),
         (
             "How many orders has {customer} placed?",
@@ -383,11 +280,11 @@ KINDS = (
     SqlKind(
         "last-order",
         "text",
-        _slots("customer"),
+        pick("customer"),
         (
-            (_CUSTOMER_ID, "SELECT MAX({orders.day}) FROM {orders} WHERE {orders.customer} = {result}"),
-            ("SELECT MAX(o.{orders.day}) FROM " + _OC + " WHERE c.{customers.name} = {customer}",),
-            ("SELECT MAX({orders.day}) FROM {orders} WHERE {orders.customer} = (" + _CUSTOMER_ID + ")",),
+            (CUSTOMER_ID, "SELECT MAX({orders.day}) FROM {orders} WHERE {orders.customer} = {result}"),
+            ("SELECT MAX(o.{orders.day}) FROM " + OC + " WHERE c.{customers.name} = {customer}",),
+            ("SELECT MAX({orders.day}) FROM {orders} WHERE {orders.customer} = (" + CUSTOMER_ID + ")",),
         ),
         (
             "On which day was the last order of {customer} placed? Write it as it stands in the database.",
@@ -400,11 +297,11 @@ KINDS = (
     SqlKind(
         "staff-of",
         "set",
-        _slots("place"),
+        pick("place"),
         (
-            ("SELECT s.{staff.name} FROM " + _SB + " WHERE b.{branches.city} = {place}",),
-            ("SELECT {staff.name} FROM {staff} WHERE {staff.branch} = (" + _BRANCH_ID + ")",),
-            (_BRANCH_ID, "SELECT {staff.name} FROM {staff} WHERE {staff.branch} = {result}"),
+            ("SELECT s.{staff.name} FROM " + SB + " WHERE b.{branches.city} = {place}",),
+            ("SELECT {staff.name} FROM {staff} WHERE {staff.branch} = (" + BRANCH_ID + ")",),
+            (BRANCH_ID, "SELECT {staff.name} FROM {staff} WHERE {staff.branch} = {result}"),
         ),
         (
             "Who works at the branch in {place}? List the names, with commas.",
@@ -417,11 +314,11 @@ KINDS = (
     SqlKind(
         "payroll",
         "number",
-        _slots("place"),
+        pick("place"),
         (
-            (_BRANCH_ID, "SELECT SUM({staff.salary}) FROM {staff} WHERE {staff.branch} = {result}"),
-            ("SELECT SUM(s.{staff.salary}) FROM " + _SB + " WHERE b.{branches.city} = {place}",),
-            ("SELECT SUM({staff.salary}) FROM {staff} WHERE {staff.branch} = (" + _BRANCH_ID + ")",),
+            (BRANCH_ID, "SELECT SUM({staff.salary}) FROM {staff} WHERE {staff.branch} = {result}"),
+            ("SELECT SUM(s.{staff.salary}) FROM " + SB + " WHERE b.{branches.city} = {place}",),
+            ("SELECT SUM({staff.salary}) FROM {staff} WHERE {staff.branch} = (" + BRANCH_ID + ")",),
         ),
         (
             "What do all salaries at the branch in {place} add up to?",
@@ -434,15 +331,15 @@ KINDS = (
     SqlKind(
         "best-paid",
         "text",
-        _slots("place"),
+        pick("place"),
         (
             (
-                _BRANCH_ID,
+                BRANCH_ID,
                 "SELECT {staff.name} FROM {staff} WHERE {staff.branch} = {result} "
                 "ORDER BY {staff.salary} DESC LIMIT 1",
             ),
             (
-                "SELECT s.{staff.name} FROM " + _SB + " WHERE b.{branches.city} = {place} "
+                "SELECT s.{staff.name} FROM " + SB + " WHERE b.{branches.city} = {place} "
                 "ORDER BY s.{staff.salary} DESC LIMIT 1",
             ),
         ),
@@ -454,17 +351,17 @@ KINDS = (
         ("The branch in {place}: who has the highest salary there?",),
         ("Who is paid best of the team in {place}?",),
         ranked=(
-            "SELECT s.{staff.salary} FROM " + _SB + " WHERE b.{branches.city} = {place} ORDER BY 1 DESC LIMIT 2"
+            "SELECT s.{staff.salary} FROM " + SB + " WHERE b.{branches.city} = {place} ORDER BY 1 DESC LIMIT 2"
         ),
     ),
     SqlKind(
         "city-status",
         "number",
-        _slots("city", "status"),
+        pick("city", "status"),
         (
             (
                 "SELECT COUNT(*) FROM "
-                + _OC
+                + OC
                 + " WHERE c.{customers.city} = {city} AND o.{orders.status} = {status}",
             ),
             (
@@ -487,16 +384,16 @@ KINDS = (
     SqlKind(
         "branch-since",
         "number",
-        _slots("place", "month"),
+        pick("place", "month"),
         (
             (
-                _BRANCH_ID,
+                BRANCH_ID,
                 "SELECT COUNT(*) FROM {orders} "
                 "WHERE {orders.branch} = {result} AND substr({orders.day}, 1, 7) >= {month}",
             ),
             (
                 "SELECT COUNT(*) FROM "
-                + _OB
+                + OB
                 + " WHERE b.{branches.city} = {place} AND substr(o.{orders.day}, 1, 7) >= {month}",
             ),
         ),
@@ -511,11 +408,11 @@ KINDS = (
     SqlKind(
         "sold-units",
         "number",
-        _slots("product"),
+        pick("product"),
         (
-            ("SELECT SUM(i.{items.quantity}) FROM " + _IP + " WHERE p.{products.name} = {product}",),
-            ("SELECT SUM({items.quantity}) FROM {items} WHERE {items.product} = (" + _PRODUCT_ID + ")",),
-            (_PRODUCT_ID, "SELECT SUM({items.quantity}) FROM {items} WHERE {items.product} = {result}"),
+            ("SELECT SUM(i.{items.quantity}) FROM " + IP + " WHERE p.{products.name} = {product}",),
+            ("SELECT SUM({items.quantity}) FROM {items} WHERE {items.product} = (" + PRODUCT_ID + ")",),
+            (PRODUCT_ID, "SELECT SUM({items.quantity}) FROM {items} WHERE {items.product} = {result}"),
         ),
         (
             "How many pieces of the {product} were ordered [in all|in total]?",
@@ -528,10 +425,10 @@ KINDS = (
     SqlKind(
         "order-total",
         "number",
-        _slots("order"),
+        pick("order"),
         (
-            ("SELECT ROUND(SUM(" + _WORTH + "), 2) FROM " + _IP + " WHERE i.{items.order} = {order}",),
-            ("SELECT SUM(" + _WORTH + ") FROM " + _IP + " WHERE i.{items.order} = {order}",),
+            ("SELECT ROUND(SUM(" + WORTH + "), 2) FROM " + IP + " WHERE i.{items.order} = {order}",),
+            ("SELECT SUM(" + WORTH + ") FROM " + IP + " WHERE i.{items.order} = {order}",),
         ),
         (
             "What is order {order} worth, at today's prices?",
@@ -545,17 +442,17 @@ KINDS = (
     SqlKind(
         "bought-products",
         "set",
-        _slots("customer"),
+        pick("customer"),
         (
-            ("SELECT DISTINCT p.{products.name} FROM " + _IPOC + " WHERE c.{customers.name} = {customer}",),
+            ("SELECT DISTINCT p.{products.name} FROM " + IPOC + " WHERE c.{customers.name} = {customer}",),
             (
                 "SELECT {products.name} FROM {products} WHERE {products.id} IN (SELECT i.{items.product} FROM "
                 "{items} i JOIN {orders} o ON o.{orders.id} = i.{items.order} "
-                "WHERE o.{orders.customer} = (" + _CUSTOMER_ID + "))",
+                "WHERE o.{orders.customer} = (" + CUSTOMER_ID + "))",
             ),
             (
-                _CUSTOMER_ID,
-                "SELECT DISTINCT p.{products.name} FROM " + _IPO + " WHERE o.{orders.customer} = {result}",
+                CUSTOMER_ID,
+                "SELECT DISTINCT p.{products.name} FROM " + IPO + " WHERE o.{orders.customer} = {result}",
             ),
         ),
         (
@@ -569,14 +466,14 @@ KINDS = (
     SqlKind(
         "buyers",
         "set",
-        _slots("product", "month"),
+        pick("product", "month"),
         (
             (
-                "SELECT DISTINCT c.{customers.name} FROM " + _IPOC + " WHERE p.{products.name} = {product} "
+                "SELECT DISTINCT c.{customers.name} FROM " + IPOC + " WHERE p.{products.name} = {product} "
                 "AND substr(o.{orders.day}, 1, 7) >= {month}",
             ),
             (
-                _PRODUCT_ID,
+                PRODUCT_ID,
                 "SELECT DISTINCT c.{customers.name} FROM {items} i "
                 "JOIN {orders} o ON o.{orders.id} = i.{items.order} "
                 "JOIN {customers} c ON c.{customers.id} = o.{orders.customer} "
@@ -594,16 +491,16 @@ KINDS = (
     SqlKind(
         "bought-units",
         "number",
-        _slots("city", "category"),
+        pick("city", "category"),
         (
             (
-                "SELECT SUM(i.{items.quantity}) FROM " + _IPOC + " WHERE c.{customers.city} = {city} "
+                "SELECT SUM(i.{items.quantity}) FROM " + IPOC + " WHERE c.{customers.city} = {city} "
                 "AND p.{products.category} = {category}",
             ),
             (
                 "SELECT SUM({items.quantity}) FROM {items} WHERE {items.product} IN "
                 "(SELECT {products.id} FROM {products} WHERE {products.category} = {category}) AND {items.order} IN "
-                "(SELECT o.{orders.id} FROM " + _OC + " WHERE c.{customers.city} = {city})",
+                "(SELECT o.{orders.id} FROM " + OC + " WHERE c.{customers.city} = {city})",
             ),
         ),
         (
@@ -617,18 +514,14 @@ KINDS = (
     SqlKind(
         "revenue",
         "number",
-        _slots("category", "status"),
+        pick("category", "status"),
         (
             (
-                "SELECT ROUND(SUM(" + _WORTH + "), 2) FROM " + _IPO + " WHERE p.{products.category} = {category} "
+                "SELECT ROUND(SUM(" + WORTH + "), 2) FROM " + IPO + " WHERE p.{products.category} = {category} "
                 "AND o.{orders.status} = {status}",
             ),
             (
-                "SELECT ROUND(SUM("
-                + _WORTH
-                + "), 2) FROM "
-                + _IP
-                + " WHERE p.{products.category} = {category} AND "
+                "SELECT ROUND(SUM(" + WORTH + "), 2) FROM " + IP + " WHERE p.{products.category} = {category} AND "
                 "i.{items.order} IN (SELECT {orders.id} FROM {orders} WHERE {orders.status} = {status})",
             ),
         ),
@@ -644,9 +537,9 @@ KINDS = (
     SqlKind(
         "frequent",
         "set",
-        _slots(n=(4, 6)),
+        pick(n=(4, 6)),
         (
-            ("SELECT c.{customers.name} FROM " + _OC + " GROUP BY c.{customers.id} HAVING COUNT(*) >= {n}",),
+            ("SELECT c.{customers.name} FROM " + OC + " GROUP BY c.{customers.id} HAVING COUNT(*) >= {n}",),
             (
                 "SELECT {customers.name} FROM {customers} WHERE "
                 "(SELECT COUNT(*) FROM {orders} WHERE {orders.customer} = {customers}.{customers.id}) >= {n}",
@@ -667,7 +560,7 @@ KINDS = (
     SqlKind(
         "full-category",
         "text",
-        _slots(n=(5, 40)),
+        pick(n=(5, 40)),
         (
             (
                 "SELECT {products.category} FROM {products} WHERE {products.stock} >= {n} "
@@ -689,10 +582,10 @@ KINDS = (
     SqlKind(
         "busiest-branch",
         "text",
-        _slots("status"),
+        pick("status"),
         (
             (
-                "SELECT b.{branches.city} FROM " + _OB + " WHERE o.{orders.status} = {status} "
+                "SELECT b.{branches.city} FROM " + OB + " WHERE o.{orders.status} = {status} "
                 "GROUP BY b.{branches.id} ORDER BY COUNT(*) DESC LIMIT 1",
             ),
             (
@@ -716,10 +609,10 @@ KINDS = (
     SqlKind(
         "best-seller",
         "text",
-        _slots("month"),
+        pick("month"),
         (
             (
-                "SELECT p.{products.name} FROM " + _IPO + " WHERE substr(o.{orders.day}, 1, 7) = {month} "
+                "SELECT p.{products.name} FROM " + IPO + " WHERE substr(o.{orders.day}, 1, 7) = {month} "
                 "GROUP BY p.{products.id} ORDER BY SUM(i.{items.quantity}) DESC LIMIT 1",
             ),
         ),
@@ -731,22 +624,22 @@ KINDS = (
         ("The orders of {month}: which product has the most pieces in them?",),
         ("Counting pieces, what was our best seller in {month}?",),
         ranked=(
-            "SELECT SUM(i.{items.quantity}) FROM " + _IPO + " WHERE substr(o.{orders.day}, 1, 7) = {month} "
+            "SELECT SUM(i.{items.quantity}) FROM " + IPO + " WHERE substr(o.{orders.day}, 1, 7) = {month} "
             "GROUP BY p.{products.id} ORDER BY 1 DESC LIMIT 2"
         ),
     ),
     SqlKind(
         "big-spender",
         "text",
-        _slots("category"),
+        pick("category"),
         (
             (
-                "SELECT c.{customers.name} FROM " + _IPOC + " WHERE p.{products.category} = {category} "
-                "GROUP BY c.{customers.id} ORDER BY SUM(" + _WORTH + ") DESC LIMIT 1",
+                "SELECT c.{customers.name} FROM " + IPOC + " WHERE p.{products.category} = {category} "
+                "GROUP BY c.{customers.id} ORDER BY SUM(" + WORTH + ") DESC LIMIT 1",
             ),
             (
-                "SELECT o.{orders.customer} FROM " + _IPO + " WHERE p.{products.category} = {category} "
-                "GROUP BY o.{orders.customer} ORDER BY SUM(" + _WORTH + ") DESC LIMIT 1",
+                "SELECT o.{orders.customer} FROM " + IPO + " WHERE p.{products.category} = {category} "
+                "GROUP BY o.{orders.customer} ORDER BY SUM(" + WORTH + ") DESC LIMIT 1",
                 "SELECT {customers.name} FROM {customers} WHERE {customers.id} = {result}",
             ),
         ),
@@ -758,14 +651,14 @@ KINDS = (
         ("The category {category}: whose orders come to the most, pieces times price?",),
         ("Who spends the most on {category} products, by pieces times price over all orders?",),
         ranked=(
-            "SELECT SUM(" + _WORTH + ") FROM " + _IPOC + " WHERE p.{products.category} = {category} "
+            "SELECT SUM(" + WORTH + ") FROM " + IPOC + " WHERE p.{products.category} = {category} "
             "GROUP BY c.{customers.id} ORDER BY 1 DESC LIMIT 2"
         ),
     ),
     SqlKind(
         "count-groups",
         "number",
-        _slots("month", n=(2, 4)),
+        pick("month", n=(2, 4)),
         (
             (
                 "SELECT COUNT(*) FROM (SELECT {orders.customer} FROM {orders} "
@@ -780,336 +673,14 @@ KINDS = (
         ("Counting from {month} on, how many customers have {n} orders or more?",),
         ("How many people came back to us {n} times or more from {month} onwards?",),
     ),
-    # Changes
-    SqlKind(
-        "set-price",
-        "state",
-        _draw_price,
-        (
-            ("UPDATE {products} SET {products.price} = {price} WHERE {products.name} = {product}",),
-            (_PRODUCT_ID, "UPDATE {products} SET {products.price} = {price} WHERE {products.id} = {result}"),
-        ),
-        (
-            "[Set|Change] the price of the {product} to {price}.",
-            "The {product} costs {price} from now on. [Change|Update] its price.",
-            "Make {price} the new price of the {product}.",
-        ),
-        ("The new price of the {product} is {price}. Write it down.",),
-        ("From today we ask {price} for the {product}. Enter that.",),
-    ),
-    SqlKind(
-        "restock",
-        "state",
-        _slots("product", n=(5, 60)),
-        (
-            ("UPDATE {products} SET {products.stock} = {products.stock} + {n} WHERE {products.name} = {product}",),
-            (
-                "SELECT {products.stock} + {n} FROM {products} WHERE {products.name} = {product}",
-                "UPDATE {products} SET {products.stock} = {result} WHERE {products.name} = {product}",
-            ),
-        ),
-        (
-            "{n} more pieces of the {product} have arrived. Add them to the stock.",
-            "Raise the stock of the {product} by {n}.",
-            "Add {n} to the stock of the {product}.",
-        ),
-        ("The {product}: {n} pieces came in. Correct the stock.",),
-        ("A delivery brought {n} pieces of the {product}. Book them into the stock.",),
-    ),
-    SqlKind(
-        "move-customer",
-        "state",
-        _draw_move,
-        (
-            ("UPDATE {customers} SET {customers.city} = {city} WHERE {customers.name} = {customer}",),
-            (_CUSTOMER_ID, "UPDATE {customers} SET {customers.city} = {city} WHERE {customers.id} = {result}"),
-        ),
-        (
-            "The customer {customer} has moved to {city}. [Change|Update] the city.",
-            "[Set|Change] the city of the customer {customer} to {city}.",
-            "The customer {customer} lives in {city} now. Correct our records.",
-        ),
-        ("New city of the customer {customer}: {city}. Write it down.",),
-        ("The home of the customer {customer} is {city} from today. Enter that.",),
-    ),
-    SqlKind(
-        "add-customer",
-        "state",
-        _draw_newcomer,
-        (
-            (
-                "INSERT INTO {customers} ({customers.name}, {customers.city}, {customers.joined}) "
-                "VALUES ({customer}, {city}, {day})",
-            ),
-            (
-                "SELECT MAX({customers.id}) + 1 FROM {customers}",
-                "INSERT INTO {customers} VALUES ({result}, {customer}, {city}, {day})",
-            ),
-        ),
-        (
-            "Add the customer {customer} from {city}, who joined on {day}, with the next free number.",
-            "A new customer: {customer}, {city}, joined on {day}. Add a row with the next number.",
-            "Enter {customer} from {city} as a customer since {day}; the number is the next one.",
-        ),
-        ("{customer} of {city} became a customer on {day}. Add this, with the number that comes next.",),
-        ("Since {day} we have a new customer, {customer} from {city}. Record it under the next number.",),
-    ),
-    SqlKind(
-        "cancel-open",
-        "state",
-        _slots("customer"),
-        (
-            (
-                "UPDATE {orders} SET {orders.status} = 'cancelled' WHERE {orders.status} = 'open' "
-                "AND {orders.customer} = (" + _CUSTOMER_ID + ")",
-            ),
-            (
-                _CUSTOMER_ID,
-                "UPDATE {orders} SET {orders.status} = 'cancelled' "
-                "WHERE {orders.status} = 'open' AND {orders.customer} = {result}",
-            ),
-        ),
-        (
-            "{customer} has given up: make every open order of this customer cancelled.",
-            "Change the status of all open orders of {customer} to cancelled.",
-            "Set the open orders of {customer} to cancelled.",
-        ),
-        ("The orders of {customer} that are open are now cancelled. Write it down.",),
-        ("Whatever {customer} still has open, mark it as cancelled.",),
-    ),
-    SqlKind(
-        "ship-paid",
-        "state",
-        _slots("place", "month"),
-        (
-            (
-                _BRANCH_ID,
-                "UPDATE {orders} SET {orders.status} = 'shipped' WHERE {orders.status} = 'paid' "
-                "AND substr({orders.day}, 1, 7) = {month} AND {orders.branch} = {result}",
-            ),
-            (
-                "UPDATE {orders} SET {orders.status} = 'shipped' WHERE {orders.status} = 'paid' "
-                "AND substr({orders.day}, 1, 7) = {month} AND {orders.branch} = (" + _BRANCH_ID + ")",
-            ),
-        ),
-        (
-            "Change the status of all paid orders of {month} at the branch in {place} to shipped.",
-            "The branch in {place} has sent off its paid orders of {month}. Set them to shipped.",
-            "Set every paid order that the {place} branch got in {month} to shipped.",
-        ),
-        ("Paid orders of {month} at the {place} branch are now shipped. Write it down.",),
-        ("What was ordered in {place} during {month} and is paid has left the house. Mark it as shipped.",),
-    ),
-    SqlKind(
-        "raise-salaries",
-        "state",
-        _slots("place", n=(20, 200)),
-        (
-            (
-                _BRANCH_ID,
-                "UPDATE {staff} SET {staff.salary} = {staff.salary} + {n} WHERE {staff.branch} = {result}",
-            ),
-            (
-                "UPDATE {staff} SET {staff.salary} = {staff.salary} + {n} WHERE {staff.branch} = ("
-                + _BRANCH_ID
-                + ")",
-            ),
-        ),
-        (
-            "Raise the salary of everybody at the branch in {place} by {n}.",
-            "Everybody who works at the {place} branch earns {n} more from now on. [Change|Update] the salaries.",
-            "Add {n} to each salary at the branch in {place}.",
-        ),
-        ("The branch in {place}: all salaries go up by {n}. Write it down.",),
-        ("The team in {place} gets {n} more each. Enter that.",),
-    ),
-    SqlKind(
-        "cut-prices",
-        "state",
-        _slots("category", n=(1, 2)),
-        (
-            (
-                "UPDATE {products} SET {products.price} = {products.price} - {n} "
-                "WHERE {products.category} = {category}",
-            ),
-        ),
-        (
-            "Lower the price of every {category} product by {n}.",
-            "All {category} products cost {n} less from now on. [Change|Update] the prices.",
-            "Take {n} off the price of each product in the category {category}.",
-        ),
-        ("The category {category}: all prices go down by {n}. Write it down.",),
-        ("We ask {n} less for anything of the category {category}. Enter that.",),
-    ),
-    SqlKind(
-        "add-line",
-        "state",
-        _draw_new_line,
-        (
-            (
-                "INSERT INTO {items} SELECT {order}, {products.id}, {n} FROM {products} WHERE {products.name} = {product}",
-            ),
-            (_PRODUCT_ID, "INSERT INTO {items} VALUES ({order}, {result}, {n})"),
-        ),
-        (
-            "Add {n} pieces of the {product} to order {order}.",
-            "Order {order} also needs {n} pieces of the {product}. Add them.",
-            "Put {n} pieces of the {product} into order {order}.",
-        ),
-        ("Order {order}: {n} pieces of the {product} come on top. Write it down.",),
-        ("Somebody wants {n} pieces of the {product} as well, in order {order}. Enter that.",),
-    ),
-    SqlKind(
-        "delete-order",
-        "state",
-        _slots("order"),
-        (
-            (
-                "DELETE FROM {items} WHERE {items.order} = {order}",
-                "DELETE FROM {orders} WHERE {orders.id} = {order}",
-            ),
-        ),
-        (
-            "Delete order {order} and everything in it.",
-            "Remove order {order} with its [lines|contents].",
-            "Order {order} was a mistake. Delete it and what it holds.",
-        ),
-        ("Take order {order} out of the database, its contents too.",),
-        ("There should be no trace left of order {order} or of what was in it.",),
-    ),
-    SqlKind(
-        "new-order",
-        "state",
-        _draw_new_order,
-        (
-            (
-                "INSERT INTO {orders} ({orders.customer}, {orders.branch}, {orders.day}, {orders.status}) "
-                "VALUES ((" + _CUSTOMER_ID + "), (" + _BRANCH_ID + "), {day}, 'open')",
-                "INSERT INTO {items} VALUES ((SELECT MAX({orders.id}) FROM {orders}), (" + _PRODUCT_ID + "), {n})",
-            ),
-        ),
-        (
-            "On {day}, {customer} ordered {n} pieces of the {product} at the branch in {place}. Enter the order, with the status open and the next free number.",
-            "Enter an order of {customer} at the {place} branch, placed on {day}: {n} pieces of the {product}. It is open and has the next number.",
-            "A new open order under the next free number: {customer}, branch in {place}, {day}, {n} pieces of the {product}. Add it.",
-        ),
-        (
-            "{customer} wants {n} pieces of the {product}, asked for in {place} on {day}. Record this order as open, under the number that comes next.",
-        ),
-        (
-            "In {place}, on {day}, {n} pieces of the {product} were ordered by {customer}. Write it down as open, with the next number.",
-        ),
-    ),
-    SqlKind(
-        "sell",
-        "state",
-        _draw_sale,
-        (
-            (
-                "INSERT INTO {items} SELECT {order}, {products.id}, {n} FROM {products} WHERE {products.name} = {product}",
-                "UPDATE {products} SET {products.stock} = {products.stock} - {n} WHERE {products.name} = {product}",
-            ),
-            (
-                "UPDATE {products} SET {products.stock} = {products.stock} - {n} WHERE {products.name} = {product}",
-                _PRODUCT_ID,
-                "INSERT INTO {items} VALUES ({order}, {result}, {n})",
-            ),
-        ),
-        (
-            "Add {n} pieces of the {product} to order {order} and take them off the stock.",
-            "Order {order} gets {n} pieces of the {product}, from the stock. [Change|Update] both.",
-            "Take {n} pieces of the {product} out of the stock and put them into order {order}.",
-        ),
-        ("{n} pieces of the {product} go from the stock into order {order}. Write both down.",),
-        (
-            "We still had the {product}, so {n} pieces left the stock for order {order}. Enter that, in both places.",
-        ),
-    ),
-    SqlKind(
-        "move-and-cancel",
-        "state",
-        _draw_move,
-        (
-            (
-                "UPDATE {customers} SET {customers.city} = {city} WHERE {customers.name} = {customer}",
-                "UPDATE {orders} SET {orders.status} = 'cancelled' WHERE {orders.status} <> 'shipped' "
-                "AND {orders.customer} = (" + _CUSTOMER_ID + ")",
-            ),
-            (
-                _CUSTOMER_ID,
-                "UPDATE {orders} SET {orders.status} = 'cancelled' "
-                "WHERE {orders.status} <> 'shipped' AND {orders.customer} = {result}",
-                "UPDATE {customers} SET {customers.city} = {city} WHERE {customers.id} = {result}",
-            ),
-        ),
-        (
-            "{customer} has moved to {city}. [Change|Update] the city and make every order of this customer that is not shipped cancelled.",
-            "Set the city of {customer} to {city}, and all orders of {customer} to cancelled unless they are shipped.",
-            "The customer {customer} lives in {city} now; orders that are not shipped are cancelled. Write both down.",
-        ),
-        (
-            "New city of {customer}: {city}. Orders of this customer that are not shipped are off; mark them as cancelled.",
-        ),
-        (
-            "Enter that {customer} is in {city} now, and that what this customer ordered is cancelled, except shipped orders.",
-        ),
-    ),
-    SqlKind(
-        "close-branch",
-        "state",
-        _draw_two_places,
-        (
-            (
-                "UPDATE {staff} SET {staff.branch} = ("
-                + _OTHER_ID
-                + ") WHERE {staff.branch} = ("
-                + _BRANCH_ID
-                + ")",
-                "UPDATE {orders} SET {orders.branch} = ("
-                + _OTHER_ID
-                + ") WHERE {orders.branch} = ("
-                + _BRANCH_ID
-                + ")",
-                "DELETE FROM {branches} WHERE {branches.city} = {place}",
-            ),
-        ),
-        (
-            "The branch in {place} closes. Move its staff and its orders to the branch in {other}, then delete it.",
-            "Close the branch in {place}: people and orders go to {other}, and its own row is deleted.",
-            "Move all staff and orders of the {place} branch to the {other} branch and delete the {place} branch.",
-        ),
-        ("{other} takes over staff and orders of the branch in {place}, which is deleted. Do that.",),
-        (
-            "There is no branch in {place} any more; what was there, people and orders, is now in {other}. Do that.",
-        ),
-    ),
-    SqlKind(
-        "delete-customer",
-        "state",
-        _slots("customer"),
-        (
-            (
-                "DELETE FROM {items} WHERE {items.order} IN "
-                "(SELECT {orders.id} FROM {orders} WHERE {orders.customer} = (" + _CUSTOMER_ID + "))",
-                "DELETE FROM {orders} WHERE {orders.customer} = (" + _CUSTOMER_ID + ")",
-                "DELETE FROM {customers} WHERE {customers.name} = {customer}",
-            ),
-        ),
-        (
-            "Delete the customer {customer} and all orders of this customer, with what is in them.",
-            "Remove the customer {customer}, the orders of {customer} and their contents.",
-            "The customer {customer} wants to be forgotten. Delete the customer, the orders and their contents.",
-        ),
-        ("Take the customer {customer} out of the database, with all orders and what they hold.",),
-        ("There should be no trace left of the customer {customer}, of orders or of their contents.",),
-    ),
 )
+KINDS = (*READS, *CHANGES)
 
 OOD_KINDS = (
     SqlKind(
         "no-orders",
         "number",
-        _slots("city"),
+        pick("city"),
         (
             (
                 "SELECT COUNT(*) FROM {customers} WHERE {customers.city} = {city} "
@@ -1131,7 +702,7 @@ OOD_KINDS = (
     SqlKind(
         "unsold",
         "number",
-        _slots(n=(10, 80)),
+        pick(n=(10, 80)),
         (
             (
                 "SELECT COUNT(*) FROM {products} WHERE {products.price} > {n} "
@@ -1152,7 +723,7 @@ OOD_KINDS = (
     SqlKind(
         "second-dearest",
         "text",
-        _slots("category"),
+        pick("category"),
         (
             (
                 "SELECT {products.name} FROM {products} WHERE {products.category} = {category} "
@@ -1178,12 +749,12 @@ OOD_KINDS = (
     SqlKind(
         "branch-gap",
         "number",
-        _draw_two_places,
+        draw_two_places,
         (
-            ("SELECT SUM(b.{branches.city} = {place}) - SUM(b.{branches.city} = {other}) FROM " + _OB,),
+            ("SELECT SUM(b.{branches.city} = {place}) - SUM(b.{branches.city} = {other}) FROM " + OB,),
             (
-                "SELECT (SELECT COUNT(*) FROM {orders} WHERE {orders.branch} = (" + _BRANCH_ID + ")) - "
-                "(SELECT COUNT(*) FROM {orders} WHERE {orders.branch} = (" + _OTHER_ID + "))",
+                "SELECT (SELECT COUNT(*) FROM {orders} WHERE {orders.branch} = (" + BRANCH_ID + ")) - "
+                "(SELECT COUNT(*) FROM {orders} WHERE {orders.branch} = (" + OTHER_ID + "))",
             ),
         ),
         (
@@ -1196,14 +767,14 @@ OOD_KINDS = (
     SqlKind(
         "mean-order",
         "number",
-        _slots("status"),
+        pick("status"),
         (
             (
-                "SELECT ROUND(AVG(worth), 2) FROM (SELECT SUM(" + _WORTH + ") AS worth FROM " + _IPO + " "
+                "SELECT ROUND(AVG(worth), 2) FROM (SELECT SUM(" + WORTH + ") AS worth FROM " + IPO + " "
                 "WHERE o.{orders.status} = {status} GROUP BY o.{orders.id})",
             ),
             (
-                "SELECT ROUND(SUM(" + _WORTH + ") / COUNT(DISTINCT o.{orders.id}), 2) FROM " + _IPO + " "
+                "SELECT ROUND(SUM(" + WORTH + ") / COUNT(DISTINCT o.{orders.id}), 2) FROM " + IPO + " "
                 "WHERE o.{orders.status} = {status}",
             ),
         ),
@@ -1217,15 +788,15 @@ OOD_KINDS = (
     SqlKind(
         "both",
         "set",
-        _draw_two_products,
+        draw_two_products,
         (
             (
-                "SELECT c.{customers.name} FROM " + _IPOC + " WHERE p.{products.name} = {product} "
-                "INTERSECT SELECT c.{customers.name} FROM " + _IPOC + " WHERE p.{products.name} = {other}",
+                "SELECT c.{customers.name} FROM " + IPOC + " WHERE p.{products.name} = {product} "
+                "INTERSECT SELECT c.{customers.name} FROM " + IPOC + " WHERE p.{products.name} = {other}",
             ),
             (
                 "SELECT c.{customers.name} FROM "
-                + _IPOC
+                + IPOC
                 + " WHERE p.{products.name} IN ({product}, {other}) GROUP BY c.{customers.id} "
                 "HAVING COUNT(DISTINCT p.{products.id}) = 2",
             ),
@@ -1240,7 +811,7 @@ OOD_KINDS = (
     SqlKind(
         "above-average",
         "number",
-        _slots("category"),
+        pick("category"),
         (
             (
                 "SELECT COUNT(*) FROM {products} WHERE {products.price} > "
@@ -1261,7 +832,7 @@ OOD_KINDS = (
     SqlKind(
         "best-month",
         "text",
-        _slots("status"),
+        pick("status"),
         (
             (
                 "SELECT substr({orders.day}, 1, 7) FROM {orders} WHERE {orders.status} = {status} "
@@ -1282,11 +853,11 @@ OOD_KINDS = (
     SqlKind(
         "transfer",
         "state",
-        _draw_transfer,
+        draw_transfer,
         (
             (
-                "UPDATE {staff} SET {staff.branch} = (" + _OTHER_ID + ") "
-                "WHERE {staff.role} = {role} AND {staff.branch} = (" + _BRANCH_ID + ")",
+                "UPDATE {staff} SET {staff.branch} = (" + OTHER_ID + ") "
+                "WHERE {staff.role} = {role} AND {staff.branch} = (" + BRANCH_ID + ")",
             ),
         ),
         (
@@ -1299,7 +870,7 @@ OOD_KINDS = (
     SqlKind(
         "delete-unsold",
         "state",
-        _slots("category"),
+        pick("category"),
         (
             (
                 "DELETE FROM {products} WHERE {products.category} = {category} "
