@@ -30,6 +30,7 @@ _FRACTION = re.compile(
 _WHOLE = re.compile(r"[-+]?(?:\d+|\d{1,3}(?:,\d{3})+)(?:\.0*)?")
 # Punctuation, but neither what stands inside numbers, dates and times nor the sign of a number: "3.5" is not "35".
 _DROP = re.compile(rf"(?!(?<=\d)[.:/-](?=\d)|(?<!\w)-(?=\d))[{re.escape(string.punctuation)}]")
+_HOUR = re.compile(r"(?<![\d:.])\d(?=:\d\d(?!\d))")
 # How people set off an answer, say what it is of, and its unit, one word: `**42**`, `x = 42`, `42 km/h`.
 _FRAME = re.compile(r"\*\*(.*)\*\*|\\boxed\{(.*)\}", re.DOTALL)
 _NAMED = re.compile(r"[A-Za-z]\w{0,20} ?= ?")
@@ -113,12 +114,15 @@ def _to_int(text: str) -> int:
 def normalise_text(text: str) -> str:
     """Lower-case, drop punctuation and articles, collapse white space (the usual question-answering form).
 
-    Signs inside numbers, dates and times stay.
+    Signs inside numbers, dates and times stay; an hour of one digit gets a zero.
 
     >>> normalise_text("The  Eiffel Tower!"), normalise_text("-3.5."), normalise_text("2024-11-22")
     ('eiffel tower', '-3.5', '2024-11-22')
     """
-    words = _DROP.sub("", text[:1000].lower()).split()
+    text = text[:1000].lower()
+    if ":" in text:
+        text = _HOUR.sub(r"0\g<0>", text)
+    words = _DROP.sub("", text).split()
     return " ".join(word for word in words if word not in ("a", "an", "the"))
 
 

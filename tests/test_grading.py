@@ -234,6 +234,10 @@ def test_numbers_as_people_write_them(answer: str, gold: str, expected: bool) ->
     [
         ("22:50", "22:50", True),
         ("2:250", "22:50", False),
+        ("9:05", "09:05", True),
+        ("9:05:30", "09:05:30", True),
+        ("19:05", "09:05", False),
+        ("9:5", "09:05", False),
         ("2024-1-122", "2024-11-22", False),
         ("2024-11-22.", "2024-11-22", True),
         ("1/2", "12", False),
