@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import yaml
 
-from mentor_gym.data import DataError, _name_field, write_tasks
+from mentor_gym.data import DataError, name_field, write_tasks
 from mentor_gym.names import nearest
 from mentor_gym.suites import EXTRA_SUITES, SUITES, is_suite_name, load_suite
 from mentor_gym.suites.base import Suite, load_yaml_suite
@@ -141,7 +141,7 @@ def _read_rows(path: Path) -> dict[str, list[Task]]:
         try:
             task = decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: {_name_field(str(error))}") from None
+            raise DataError(f"{path}, line {number}: {name_field(str(error))}") from None
         if seen.setdefault(task.id, number) != number:
             first = seen[task.id]
             raise DataError(f'{path}, line {number}: field "id": {task.id!r} stands twice, first in line {first}')

@@ -132,7 +132,7 @@ def load_tasks(path: Path, suite: str, split: str, tools: Mapping[str, Tool]) ->
         try:
             task = _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DataError(f"{where}: {_name_field(str(error))}") from None
+            raise DataError(f"{where}: {name_field(str(error))}") from None
         _check_row(task, where, suite, split, tools)
         if task.id in seen:
             raise DataError(f'{where}: field "id": {task.id!r} stands twice in this file')
@@ -143,17 +143,21 @@ def load_tasks(path: Path, suite: str, split: str, tools: Mapping[str, Tool]) ->
     return tasks
 
 
-def _name_field(message: str) -> str:
-    """Turn msgspec's wording into ours: the field first, then what was expected."""
+def name_field(message: str, row: type[msgspec.Struct] = Task, what_it_is: str = "a task row") -> str:
+    """Turn msgspec's wording into ours: the field first, then what was expected.
+
+    >>> name_field("Object missing required field `id`")
+    'field "id" is missing'
+    """
     if message.startswith("Object missing required field `"):
         return f'field "{message.split("`")[1]}" is missing'
     if message.startswith("Object contains unknown field `"):
         field = message.split("`")[1]
-        return f'field "{field}" is unknown; known fields: {", ".join(Task.__struct_fields__)}'
+        return f'field "{field}" is unknown; known fields: {", ".join(row.__struct_fields__)}'
     what, separator, where = message.partition(" - at `$.")
     if separator:
         return f'field "{where.rstrip("`")}": {what.lower().replace("`", "")}'
-    return f"not a task row: {message}"
+    return f"not {what_it_is}: {message}"
 
 
 def _check_row(task: Task, where: str, suite: str, split: str, tools: Mapping[str, Tool]) -> None:

@@ -146,8 +146,11 @@ class Suite:
                 known = ", ".join(self.splits)
                 hint = nearest(split, self.splits)
                 raise ValueError(f"suite {self.name!r} has no split {split!r}; it has {known}{hint}")
-            self._loaded[split] = TaskSet(load_tasks(self._files[split], self.name, split, self.box.tools))
+            self._loaded[split] = TaskSet(self._load(split))
         return self._loaded[split]
+
+    def _load(self, split: str) -> list[Task]:
+        return load_tasks(self._files[split], self.name, split, self.box.tools)
 
     def generate(self, split: str, seed: int) -> list[Task]:
         """Generate the rows of a split anew; the same seed gives the same rows."""

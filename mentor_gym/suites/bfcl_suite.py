@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mentor_gym.names import nearest
 from mentor_gym.protocol import to_json
-from mentor_gym.suites.base import Suite, TaskSet
+from mentor_gym.suites.base import Suite
 from mentor_gym.tools.base import ToolBox
 from mentor_gym.types import Task
 
@@ -46,20 +45,9 @@ class EvaluationSuite(Suite):
             evaluation_only=True,
         )
 
-    def tasks(self, split: str) -> TaskSet:
-        """Return the tasks of a split, made from the package on first use.
-
-        Raises:
-            ValueError: The suite has no such split.
-            ModuleNotFoundError: The package is not installed.
-        """
-        if split not in self._loaded:
-            if split not in self.splits:
-                known = ", ".join(self.splits)
-                hint = nearest(split, self.splits)
-                raise ValueError(f"suite {self.name!r} has no split {split!r}; it has {known}{hint}")
-            self._loaded[split] = TaskSet(self.generate(split, 0))
-        return self._loaded[split]
+    def _load(self, split: str) -> list[Task]:
+        # Raises ModuleNotFoundError where the package is not installed.
+        return self.generate(split, 0)
 
 
 def teacher_messages(turns: Sequence[Sequence[Step]], answer: str) -> list[dict[str, Any]]:

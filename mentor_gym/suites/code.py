@@ -26,7 +26,7 @@ from mentor_gym.protocol import to_json
 from mentor_gym.suites.base import Suite
 from mentor_gym.suites.code_kinds import KINDS, MONTHS, OOD_KINDS, Kind, Slots
 from mentor_gym.suites.math import vary
-from mentor_gym.suites.plans import teacher_messages
+from mentor_gym.suites.plans import draw_rows, teacher_messages
 from mentor_gym.tools.base import ToolBox
 from mentor_gym.tools.code import CodeBox, code_box
 from mentor_gym.types import Task
@@ -132,24 +132,13 @@ def generate_rows(suite: str, kinds: Sequence[Kind], box: ToolBox, split: str, s
         RuntimeError: A kind has no more tasks, or one of its programs does not print the answer.
     """
     rng = random.Random(f"{seed}/{suite}/{split}")
-    tasks: list[Task] = []
-    seen: set[str] = set()
-    failures = 0
-    while len(tasks) < rows:
-        # Kinds in turn, so that every split has every kind of it equally often.
-        kind = kinds[len(tasks) % len(kinds)]
-        task = _draw(suite, kind, box, split, rng, f"{suite}-{split}-{len(tasks):05d}")
-        # Not by the question alone: that of a table that is not shown can be asked of many.
-        question = "" if task is None else f"{task.prompt}\n{to_json(task.state)}"
-        if task is not None and question not in seen:
-            seen.add(question)
-            tasks.append(task)
-            failures = 0
-        else:
-            failures += 1
-            if failures > _PATIENCE:
-                raise RuntimeError(f"kind {kind.name!r} has no more tasks for split {split!r}")
-    return tasks
+    return draw_rows(
+        kinds,
+        rows,
+        lambda kind, number: _draw(suite, kind, box, split, rng, f"{suite}-{split}-{number:05d}"),
+        split,
+        _PATIENCE,
+    )
 
 
 def split_of(kind: str, slots: Slots) -> str:

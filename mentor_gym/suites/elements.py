@@ -22,6 +22,7 @@ from typing import Any
 from mentor_gym.suites.base import Suite
 from mentor_gym.suites.elements_kinds import KINDS, OOD_KINDS, Draw
 from mentor_gym.suites.math import vary
+from mentor_gym.suites.plans import draw_rows
 from mentor_gym.suites.sql_plans import Slots, SqlKind, make_task
 from mentor_gym.tools.facts import load_table
 from mentor_gym.tools.sql import SqlBox
@@ -117,21 +118,13 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
     kinds = OOD_KINDS if split == "ood-kinds" else KINDS
     draw = Draw(rng, split in _UNSEEN_ELEMENTS)
     box = elements_box()
-    tasks: list[Task] = []
-    seen: set[str] = set()
-    failures = 0
-    while len(tasks) < (ROWS[split] if rows is None else rows):
-        # Kinds in turn, so that every split has every kind of it equally often.
-        kind = kinds[len(tasks) % len(kinds)]
-        task = _draw(kind, split, draw, box, f"elements-{split}-{len(tasks):05d}")
-        if task is not None and task.prompt not in seen:
-            seen.add(task.prompt)
-            tasks.append(task)
-            failures = 0
-        else:
-            failures += 1
-            if failures > _PATIENCE:
-                raise RuntimeError(f"kind {kind.name!r} has no more questions for split {split!r}")
+    tasks = draw_rows(
+        kinds,
+        ROWS[split] if rows is None else rows,
+        lambda kind, number: _draw(kind, split, draw, box, f"elements-{split}-{number:05d}"),
+        split,
+        _PATIENCE,
+    )
     box.close()
     return tasks
 

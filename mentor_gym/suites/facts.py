@@ -32,6 +32,7 @@ from mentor_gym.suites.plans import (
     call,
     calls_of,
     count_paths,
+    draw_rows,
     lower,
     run,
     teacher_messages,
@@ -207,22 +208,13 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
     ['facts-valid-00000', 'facts-valid-00001']
     """
     rng = random.Random(f"{seed}/facts/{split}")
-    tasks: list[Task] = []
-    seen: set[str] = set()
-    failures = 0
-    while len(tasks) < (ROWS[split] if rows is None else rows):
-        # Kinds in turn, so that every split has every kind of it equally often.
-        kind = KINDS[len(tasks) % len(KINDS)]
-        task = _draw(kind, split, rng, f"facts-{split}-{len(tasks):05d}")
-        if task is not None and task.prompt not in seen:
-            seen.add(task.prompt)
-            tasks.append(task)
-            failures = 0
-        else:
-            failures += 1
-            if failures > _PATIENCE:
-                raise RuntimeError(f"kind {kind.name!r} has no more questions for split {split!r}")
-    return tasks
+    return draw_rows(
+        KINDS,
+        ROWS[split] if rows is None else rows,
+        lambda kind, number: _draw(kind, split, rng, f"facts-{split}-{number:05d}"),
+        split,
+        _PATIENCE,
+    )
 
 
 def split_of(kind: str, slots: Slots) -> str:

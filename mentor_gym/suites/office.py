@@ -27,6 +27,7 @@ from mentor_gym.suites.math import vary
 from mentor_gym.suites.office_data import make_office, office_state
 from mentor_gym.suites.office_kinds import KINDS, OOD_KINDS
 from mentor_gym.suites.office_plans import OfficeKind, make_task
+from mentor_gym.suites.plans import draw_rows
 from mentor_gym.tools.calendar import CalendarBox
 from mentor_gym.tools.combined import CombinedBox
 from mentor_gym.tools.files import FilesBox
@@ -92,22 +93,15 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
     rng = random.Random(f"{seed}/office/{split}")
     kinds = OOD_KINDS if split == "ood-compose" else KINDS
     box = office_box()
-    tasks: list[Task] = []
-    seen: set[tuple[str, int]] = set()
-    failures = 0
-    while len(tasks) < (ROWS[split] if rows is None else rows):
-        # Kinds in turn, so that every split has every kind of it equally often.
-        kind = kinds[len(tasks) % len(kinds)]
-        number = rng.choice(OFFICES[split])
-        task = _draw(kind, split, number, rng, box, f"office-{split}-{len(tasks):05d}")
-        if task is not None and (task.prompt, number) not in seen:
-            seen.add((task.prompt, number))
-            tasks.append(task)
-            failures = 0
-        else:
-            failures += 1
-            if failures > _PATIENCE:
-                raise RuntimeError(f"kind {kind.name!r} has no more tasks for split {split!r}")
+    tasks = draw_rows(
+        kinds,
+        ROWS[split] if rows is None else rows,
+        lambda kind, number: _draw(
+            kind, split, rng.choice(OFFICES[split]), rng, box, f"office-{split}-{number:05d}"
+        ),
+        split,
+        _PATIENCE,
+    )
     box.close()
     return tasks
 

@@ -13,12 +13,13 @@ import itertools
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
 from mentor_gym.protocol import to_json
 from mentor_gym.tools.base import Tool
+from mentor_gym.types import Task
 
 
 @dataclass(frozen=True)
@@ -203,6 +204,50 @@ def teacher_messages(steps: Sequence[tuple[str, dict[str, Any], str]], answer: s
         messages.append({"role": "tool", "tool_call_id": call_id, "content": output})
     messages.append({"role": "assistant", "content": f"<answer>{answer}</answer>"})
     return messages
+
+
+class _Named(Protocol):
+    """A kind of task, known by its name."""
+
+    @property
+    def name(self) -> str: ...
+
+
+_KindT = TypeVar("_KindT", bound=_Named)
+
+
+def draw_rows(
+    kinds: Sequence[_KindT], rows: int, draw: Callable[[_KindT, int], Task | None], split: str, patience: int
+) -> list[Task]:
+    """Draw different tasks, of the kinds in turn, so that every split has every kind of it equally often.
+
+    Args:
+        kinds: The kinds.
+        rows: How many tasks.
+        draw: Draws a task of a kind, for a row's number; None when what was drawn cannot be used.
+        split: Name of the split, for the message.
+        patience: Draws of one kind in a row that may fail before the kind counts as exhausted.
+
+    Raises:
+        RuntimeError: A kind has no more different tasks.
+    """
+    tasks: list[Task] = []
+    seen: set[tuple[str, str]] = set()
+    failures = 0
+    while len(tasks) < rows:
+        kind = kinds[len(tasks) % len(kinds)]
+        task = draw(kind, len(tasks))
+        # Not by the question alone: what is asked of one database or table can be asked of another.
+        key = None if task is None else (task.prompt, to_json(task.state))
+        if task is not None and key is not None and key not in seen:
+            seen.add(key)
+            tasks.append(task)
+            failures = 0
+        else:
+            failures += 1
+            if failures > patience:
+                raise RuntimeError(f"kind {kind.name!r} has no more tasks for split {split!r}")
+    return tasks
 
 
 def _read(output: str) -> Any:

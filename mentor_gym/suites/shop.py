@@ -23,6 +23,7 @@ import random
 
 from mentor_gym.suites.base import Suite
 from mentor_gym.suites.math import vary
+from mentor_gym.suites.plans import draw_rows
 from mentor_gym.suites.shop_data import SEEN_STYLES, fill, make_company, table_names
 from mentor_gym.suites.shop_draws import Draw
 from mentor_gym.suites.shop_kinds import KINDS, OOD_KINDS
@@ -88,22 +89,15 @@ def generate(split: str, seed: int, rows: int | None = None) -> list[Task]:
     rng = random.Random(f"{seed}/shop/{split}")
     kinds = OOD_KINDS if split == "ood-kinds" else KINDS
     box = shop_box()
-    tasks: list[Task] = []
-    seen: set[tuple[str, int]] = set()
-    failures = 0
-    while len(tasks) < (ROWS[split] if rows is None else rows):
-        # Kinds in turn, so that every split has every kind of it equally often.
-        kind = kinds[len(tasks) % len(kinds)]
-        company = rng.choice(COMPANIES[split])
-        task = _draw(kind, split, company, rng, box, f"shop-{split}-{len(tasks):05d}")
-        if task is not None and (task.prompt, company) not in seen:
-            seen.add((task.prompt, company))
-            tasks.append(task)
-            failures = 0
-        else:
-            failures += 1
-            if failures > _PATIENCE:
-                raise RuntimeError(f"kind {kind.name!r} has no more tasks for split {split!r}")
+    tasks = draw_rows(
+        kinds,
+        ROWS[split] if rows is None else rows,
+        lambda kind, number: _draw(
+            kind, split, rng.choice(COMPANIES[split]), rng, box, f"shop-{split}-{number:05d}"
+        ),
+        split,
+        _PATIENCE,
+    )
     box.close()
     return tasks
 

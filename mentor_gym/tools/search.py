@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mentor_gym.data import DataError
+from mentor_gym.data import DataError, name_field
 from mentor_gym.names import nearest
 from mentor_gym.tools.base import MAX_OUTPUT_CHARS, Tool, ToolBox, ToolError
 
@@ -285,7 +285,7 @@ def _read_corpus(path: Path, modified: int, size: int) -> Corpus:
                 try:
                     document = decoder.decode(line)
                 except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-                    raise DataError(f"{where}: {_name_field(str(error))}") from None
+                    raise DataError(f"{where}: {name_field(str(error), Document, 'a document')}") from None
                 problem = document_problem(document)
                 if problem:
                     raise DataError(f"{where}: {problem}")
@@ -316,19 +316,6 @@ def document_problem(document: Document) -> str | None:
     if not document.text.strip():
         return 'field "text": expected a text that is not blank'
     return None
-
-
-def _name_field(message: str) -> str:
-    """Turn msgspec's wording into ours: the field first, then what was expected."""
-    if message.startswith("Object missing required field `"):
-        return f'field "{message.split("`")[1]}" is missing'
-    if message.startswith("Object contains unknown field `"):
-        field = message.split("`")[1]
-        return f'field "{field}" is unknown; known fields: {", ".join(Document.__struct_fields__)}'
-    what, separator, where = message.partition(" - at `$.")
-    if separator:
-        return f'field "{where.rstrip("`")}": {what.lower().replace("`", "")}'
-    return f"not a document: {message}"
 
 
 def search_box(
