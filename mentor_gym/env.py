@@ -28,11 +28,13 @@ from mentor_gym.state import EnvState, StateError, digest, pack, pack_rng, unpac
 from mentor_gym.suites import load_suite
 from mentor_gym.suites.base import Suite, TaskSet
 from mentor_gym.tools.base import Tool
-from mentor_gym.types import Action, CallError, StopReason, Task, ToolCall, ToolResult, Transcript, Turn
+from mentor_gym.types import Action, CallError, StopReason, Task, ToolCall, ToolFacts, ToolResult, Transcript, Turn
 
 MAX_CALLS_PER_TURN = 8
 MAX_OBSERVATION_CHARS = 200_000
 PROMPT_STYLES = ("full", "compact")
+# A task's tools by name, the schemas that its prompt shows, and the facts for rewards.
+_Offer = tuple[dict[str, Tool], list[dict[str, Any]], dict[str, ToolFacts]]
 
 
 class MentorToolEnv(gym.Env[str, str]):
@@ -129,7 +131,7 @@ class MentorToolEnv(gym.Env[str, str]):
         tasks = self._suite.tasks(self.split)
         self._tasks: TaskSet = tasks.where(self.where) if self.where else tasks
         self._box = self._suite.new_box()
-        self._offered: dict[tuple[str, ...], tuple[dict[str, Tool], list[dict[str, Any]]]] = {}
+        self._offered: dict[tuple[str, ...], _Offer] = {}
         self._messages: list[dict[str, str]] = []
         self.terms_follow = False  # a RewardWrapper pays: when rendering, the end waits for its terms
         self._forced: StopReason | None = None
@@ -187,8 +189,8 @@ class MentorToolEnv(gym.Env[str, str]):
         self._closed = True
         self._box.open(task.state)
         self._closed = False
-        self.tools, schemas = self._offer(task)
-        self.transcript = Transcript(task)
+        self.tools, schemas, facts = self._offer(task)
+        self.transcript = Transcript(task, tools=facts)
         self.reward_terms = None
         self._forced = None
         self._replayed = 0
@@ -329,9 +331,9 @@ class MentorToolEnv(gym.Env[str, str]):
         if task is None:
             self.transcript = None  # type: ignore[assignment]
             return
-        self.tools, schemas = self._offer(task)
+        self.tools, schemas, facts = self._offer(task)
         self._messages = render_prompt(task, schemas, self.prompt)
-        self.transcript = Transcript(task, found.turns, found.stop_reason, found.answer, found.is_success)
+        self.transcript = Transcript(task, found.turns, found.stop_reason, found.answer, found.is_success, facts)
 
     def clone(self) -> Self:
         """Return an independent environment whose future is the same: equal actions have equal results.
@@ -440,18 +442,22 @@ class MentorToolEnv(gym.Env[str, str]):
                 raise ValueError(f"reset option teacher_turns must be 0 to {limit} here, got {turns!r}")
         return task, turns
 
-    def _offer(self, task: Task) -> tuple[dict[str, Tool], list[dict[str, Any]]]:
-        """Return the task's tools by name and their schemas; inline schemas replace what the prompt shows."""
+    def _offer(self, task: Task) -> _Offer:
+        """Return the task's tools by name, their schemas, and what rewards may know of them.
+
+        Inline schemas replace what the prompt shows.
+        """
         if all(isinstance(entry, str) for entry in task.tools):
             key: tuple[str, ...] = tuple(task.tools)  # type: ignore[arg-type]
             if key not in self._offered:
                 tools = {name: self._box.tools[name] for name in key}
-                self._offered[key] = (tools, [tool.schema for tool in tools.values()])
+                schemas = [tool.schema for tool in tools.values()]
+                self._offered[key] = (tools, schemas, self._box.tool_facts(task.tools))
             return self._offered[key]
         names = [entry if isinstance(entry, str) else entry["function"]["name"] for entry in task.tools]
         tools = {name: self._box.tools[name] for name in names}
         schemas = [entry if isinstance(entry, dict) else tools[entry].schema for entry in task.tools]
-        return tools, schemas
+        return tools, schemas, self._box.tool_facts(task.tools)
 
     def _act(self, text: Any) -> tuple[str, list[dict[str, Any]]]:
         """Play one turn on the transcript; returns the observation and the calls for info."""

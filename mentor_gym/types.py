@@ -6,9 +6,10 @@ text parsed into an `Action` and the `ToolResult` of every call in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -148,6 +149,18 @@ class Turn(msgspec.Struct, frozen=True):
     observation: str = ""
 
 
+class ToolFacts(NamedTuple):
+    """What a reward may know of a tool that the task offers.
+
+    Attributes:
+        parameters: JSON schema of the arguments, as the prompt shows it; shared, so not to be changed.
+        read_only: Whether a call of it changes nothing that a later call could show.
+    """
+
+    parameters: dict[str, Any]
+    read_only: bool
+
+
 @dataclass(slots=True)
 class Transcript:
     """The text record of one episode, finished or not. Rewards are functions of this and nothing else.
@@ -158,6 +171,8 @@ class Transcript:
         stop_reason: Why the episode ended; `None` while it is running.
         answer: The final answer; `None` unless `stop_reason` is `StopReason.ANSWER`.
         is_success: Whether the final answer is correct, as judged by the environment.
+        tools: Facts about the offered tools by name; empty where nobody filled them in, as in a transcript made
+            by hand. Shared between the episodes that offer the same tools, so not to be changed.
     """
 
     task: Task
@@ -165,6 +180,7 @@ class Transcript:
     stop_reason: StopReason | None = None
     answer: str | None = None
     is_success: bool = False
+    tools: Mapping[str, ToolFacts] = field(default_factory=dict, compare=False, repr=False)
 
     def calls(self) -> list[tuple[ToolCall, ToolResult]]:
         """Return every call with its result, in the order in which they were made."""

@@ -10,8 +10,19 @@ from typing import Any, NamedTuple
 
 from mentor_gym.names import nearest
 from mentor_gym.rewards.base import Reward
+from mentor_gym.rewards.composite import SumReward
 from mentor_gym.rewards.mentor import MentorReward
+from mentor_gym.rewards.penalties import LengthPenalty, RepeatPenalty
+from mentor_gym.rewards.r1_searcher import R1SearcherReward
+from mentor_gym.rewards.search_r1 import SearchR1Reward
+from mentor_gym.rewards.shaping import ShapedReward
 from mentor_gym.rewards.sparse import OutcomeReward
+from mentor_gym.rewards.srl import SRLReward
+from mentor_gym.rewards.step_aligned import StepAlignedReward
+from mentor_gym.rewards.steptool import StepToolReward
+from mentor_gym.rewards.tool_n1 import ToolN1Reward
+from mentor_gym.rewards.tool_zero import ToolZeroReward
+from mentor_gym.rewards.toolrl import ToolRLReward
 
 
 class Preset(NamedTuple):
@@ -53,11 +64,52 @@ PRESETS: dict[str, Preset] = {
         {"matcher": "ordered_calls"},
         "as mentor, but agreement is the teacher's very calls, with their arguments and in order",
     ),
+    "step-aligned": Preset(
+        StepAlignedReward,
+        {},
+        "a correct answer, and each call aligned with the teacher's in order, in part too; meant for dense payment",
+    ),
+    "toolrl": Preset(
+        ToolRLReward,
+        {},
+        "ToolRL: format, and how far calls and answer are the teacher's, in names, parameters and values",
+    ),
+    "search-r1": Preset(SearchR1Reward, {}, "Search-R1: 1 for a right last answer, else 0"),
+    "r1-searcher": Preset(
+        R1SearcherReward,
+        {},
+        "R1-Searcher: the F1 of the answer's words, less 1 for a violation; with stage_1_steps, at first for searching",
+    ),
+    "steptool": Preset(
+        StepToolReward,
+        {},
+        "StepTool: each call's success and contribution, then the verdict; meant for dense payment; a reconstruction",
+    ),
+    "srl": Preset(SRLReward, {}, "SRL: how similar each turn is to the teacher's, as texts; -1 for bad format"),
+    "tool-n1": Preset(
+        ToolN1Reward, {}, "Tool-N1: 1 for the teacher's calls in any order with a right answer, else 0"
+    ),
+    "tool-zero": Preset(
+        ToolZeroReward,
+        {},
+        "Tool Zero: from sharing the teacher's tokens to its very calls, by training step; a reconstruction",
+    ),
+}
+
+
+# What rewards are put together with. No presets: alone they are incomplete, or guide nowhere.
+TERMS: dict[str, Preset] = {
+    "sum": Preset(SumReward, {}, "rewards added up, with weights that may change with the training step"),
+    "shaped": Preset(ShapedReward, {}, "a reward with potential-based shaping, which changes no optimal policy"),
+    "length": Preset(LengthPenalty, {}, "a term of a sum: from 0 to -1 with the number of calls or characters"),
+    "repeats": Preset(RepeatPenalty, {}, "a term of a sum: from 0 to -1 with the number of repeated equal calls"),
 }
 
 
 def make_reward(reward: str | dict[str, Any] | Reward) -> Reward:
     """Build a reward from a preset's name, a mapping `{"name": …, **arguments}`, or pass one through.
+
+    The names are those of `PRESETS`, and those of `TERMS`, which put rewards together.
 
     Raises:
         ValueError: Unknown name or argument.
@@ -73,13 +125,15 @@ def make_reward(reward: str | dict[str, Any] | Reward) -> Reward:
         raise ValueError(f"a reward is a name, a mapping with a name, or a function, got {reward!r}")
     options = {"name": reward} if isinstance(reward, str) else dict(reward)
     name = options.pop("name", None)
-    if not isinstance(name, str) or name not in PRESETS:
-        raise ValueError(f"unknown reward {name!r}; known: {', '.join(PRESETS)}{nearest(name, PRESETS)}")
-    preset = PRESETS[name]
+    known = {**PRESETS, **TERMS}
+    if not isinstance(name, str) or name not in known:
+        names = f"{', '.join(PRESETS)}; to put rewards together: {', '.join(TERMS)}"
+        raise ValueError(f"unknown reward {name!r}; known: {names}{nearest(name, known)}")
+    preset = known[name]
     try:
         return preset.factory(**{**preset.arguments, **options})
     except TypeError as error:
         raise ValueError(f"reward {name!r}: {error}") from None
 
 
-__all__ = ["PRESETS", "MentorReward", "OutcomeReward", "Preset", "Reward", "make_reward"]
+__all__ = ["PRESETS", "TERMS", "MentorReward", "OutcomeReward", "Preset", "Reward", "make_reward"]

@@ -16,7 +16,12 @@ class Reward(Protocol):
 
     A reward may have two attributes more, which `mentor_gym.testing.check_reward` then holds it to: `minimum`, the
     smallest reward that an episode can earn, and `right_beats_wrong`, True when on tasks whose teacher used a tool
-    every right answer earns more than any episode without one.
+    every right answer earns more than any episode without one. `margin` says by how much, at least, and may be
+    negative; sums of rewards add it up.
+
+    A reward whose form depends on the training step has a method `at(step: int) -> Reward`, which is pure, may be
+    asked of what it returned, and gives the reward of that step; called itself, the object pays what step 0 pays.
+    See `reward_at`, and `RewardWrapper.set_training_step`, which switches.
     """
 
     @property
@@ -43,3 +48,46 @@ def check_weights(**weights: Any) -> None:
     for name, value in weights.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise ValueError(f"weight {name} must be a finite number, got {value!r}")
+
+
+def check_share(**shares: Any) -> None:
+    """Refuse what is not a number from 0 to 1.
+
+    Raises:
+        ValueError: Names the argument.
+
+    >>> check_share(gamma=1.5)
+    Traceback (most recent call last):
+    ValueError: gamma must be a number from 0 to 1, got 1.5
+    """
+    for name, value in shares.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            raise ValueError(f"{name} must be a number from 0 to 1, got {value!r}")
+
+
+def check_count(least: int = 0, **counts: Any) -> None:
+    """Refuse what is not a whole number of at least `least`.
+
+    Raises:
+        ValueError: Names the argument.
+
+    >>> check_count(free=-1)
+    Traceback (most recent call last):
+    ValueError: free must be a whole number of at least 0, got -1
+    """
+    for name, value in counts.items():
+        if type(value) is not int or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, got {value!r}")
+
+
+def reward_at(reward: Reward, step: int) -> Reward:
+    """Return the reward of a training step: the same one, unless its form depends on the step.
+
+    >>> from mentor_gym.rewards import make_reward
+    >>> weight = {"schedule": "linear", "start": 0, "end": 1, "steps": 10}
+    >>> reward = make_reward({"name": "sum", "terms": [{"reward": "sparse", "weight": weight}]})
+    >>> reward.maximum, reward_at(reward, 5).maximum
+    (0.0, 0.5)
+    """
+    at = getattr(reward, "at", None)
+    return reward if at is None else at(step)

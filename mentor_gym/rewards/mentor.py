@@ -88,6 +88,14 @@ class MentorReward:
         return round(max(right, wrong, 0.0 if self.fix_quirks else self.floor, 0.0), 12)
 
     @property
+    def minimum(self) -> float:
+        """The smallest reward that an episode can earn, with these weights."""
+        alignment = self.alignment if self.matcher != "none" else 0.0
+        right = self.outcome + min(alignment, 0.0) + min(self.validity, 0.0)
+        wrong = min(alignment * self.wrong_scale, 0.0) + min(self.validity, 0.0)
+        return round(min(right, wrong, 0.0 if self.fix_quirks else self.floor, 0.0), 12)
+
+    @property
     def right_beats_wrong(self) -> bool:
         """Whether the worst right answer earns more than the best episode without one, with these weights.
 
@@ -96,11 +104,19 @@ class MentorReward:
         >>> MentorReward().right_beats_wrong, MentorReward(wrong_scale=3.0).right_beats_wrong
         (True, False)
         """
+        return self.margin > 0
+
+    @property
+    def margin(self) -> float:
+        """By how much the worst right answer is paid more than the best episode without one.
+
+        On tasks whose teacher used a tool, like `right_beats_wrong`.
+        """
         alignment = self.alignment if self.matcher != "none" else 0.0
         # Agreement and validity can each be absent or there in full, whatever the answer.
         right = self.outcome + min(alignment, 0.0) + min(self.validity, 0.0)
         wrong = max(alignment * self.wrong_scale, 0.0) + max(self.validity, 0.0)
-        return right > max(wrong, 0.0 if self.fix_quirks else self.floor, 0.0)
+        return right - max(wrong, 0.0 if self.fix_quirks else self.floor, 0.0)
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
         """Return the terms `outcome`, `alignment`, `validity` and `floor`."""
@@ -113,7 +129,7 @@ class MentorReward:
             return {**_ZERO, "floor": self.floor if quirk else 0.0}
         student = student_calls(transcript)
         if student:
-            share = self._match(student, teacher)
+            share = self._match(student, teacher, transcript.tools)
         else:
             share = float(not teacher and self.matcher != "none" and not quirk)
         correct = transcript.is_success

@@ -31,9 +31,19 @@ class OutcomeReward:
         return max(self.correct, self.wrong, 0.0)
 
     @property
+    def minimum(self) -> float:
+        """The smallest reward that an episode can earn."""
+        return min(self.correct, self.wrong, 0.0)
+
+    @property
+    def margin(self) -> float:
+        """By how much a right answer is paid more than the best episode without one."""
+        return self.correct - max(self.wrong, 0.0)
+
+    @property
     def right_beats_wrong(self) -> bool:
         """Whether a right answer earns more than any episode without one, with these weights."""
-        return self.correct > max(self.wrong, 0.0)
+        return self.margin > 0
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
         """Return the terms `outcome` (correct) and `floor` (an end without success)."""

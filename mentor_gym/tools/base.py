@@ -20,7 +20,7 @@ import msgspec
 
 from mentor_gym.protocol import clean, neutralise
 from mentor_gym.tools.timeout import TimedOut, call_with_timeout
-from mentor_gym.types import CallError, ToolResult
+from mentor_gym.types import CallError, ToolFacts, ToolResult
 
 MAX_OUTPUT_CHARS = 2_000
 # For functions that somebody marks with @tool; the shipped tools are bounded by what they compute.
@@ -45,9 +45,11 @@ class Tool:
         max_output_chars: Longer results are cut, with a fixed mark.
         timeout: Seconds after which a call fails; None sets no limit. See `mentor_gym.tools.timeout` for what it
             can interrupt.
+        read_only: Whether a call changes nothing that a later call could show; None lets the box decide, see
+            `ToolBox.is_read_only`. Rewards use it; nothing enforces it.
 
     Raises:
-        ValueError: The name or the timeout is not one.
+        ValueError: The name or the timeout is not one, or `read_only` is not True, False or None.
 
     Attributes:
         schema: The OpenAI function schema; shared by every prompt that shows the tool, so not to be changed.
@@ -61,6 +63,7 @@ class Tool:
         "max_output_chars",
         "name",
         "parameters",
+        "read_only",
         "schema",
         "timeout",
     )
@@ -73,11 +76,14 @@ class Tool:
         parameters: dict[str, Any],
         max_output_chars: int = MAX_OUTPUT_CHARS,
         timeout: float | None = None,
+        read_only: bool | None = None,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"tool name {name!r} must match {_NAME.pattern}")
         _check_timeout(timeout, f"tool {name!r}")
+        _check_read_only(read_only, f"tool {name!r}")
         self.timeout = timeout
+        self.read_only = read_only
         self.function = function
         self.name = name
         self.description = description
@@ -90,7 +96,11 @@ class Tool:
 
     @classmethod
     def from_function(
-        cls, function: Callable[..., Any], name: str | None = None, timeout: float | None = None
+        cls,
+        function: Callable[..., Any],
+        name: str | None = None,
+        timeout: float | None = None,
+        read_only: bool | None = None,
     ) -> Tool:
         """Build a tool from type hints and a Google-style docstring.
 
@@ -135,7 +145,7 @@ class Tool:
                 schema["default"] = parameter.default
             properties[parameter.name] = schema
         parameters = {"type": "object", "properties": properties, "required": required}
-        return cls(function, name, description, parameters, timeout=timeout)
+        return cls(function, name, description, parameters, timeout=timeout, read_only=read_only)
 
     def call(self, arguments: dict[str, Any]) -> ToolResult:
         """Validate the arguments, run the function and write its result. Never raises."""
@@ -203,18 +213,26 @@ def tool(function: Callable[..., Any]) -> Callable[..., Any]: ...
 
 
 @typing.overload
-def tool(*, timeout: float | None = ...) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
+def tool(
+    *, timeout: float | None = ..., read_only: bool | None = ...
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]: ...
 
 
-def tool(function: Callable[..., Any] | None = None, *, timeout: float | None = DEFAULT_TIMEOUT_S) -> Any:
+def tool(
+    function: Callable[..., Any] | None = None,
+    *,
+    timeout: float | None = DEFAULT_TIMEOUT_S,
+    read_only: bool | None = None,
+) -> Any:
     """Mark a function as a tool, so that `ToolBox.from_module` finds it: `@tool`, or `@tool(timeout=2)`.
 
     Args:
         function: The function.
         timeout: Seconds after which a call fails; None sets no limit.
+        read_only: Whether a call changes nothing that a later call could show; None lets the box decide.
 
     Raises:
-        ValueError: The timeout is not a positive number.
+        ValueError: The timeout is not a positive number, or `read_only` is not True, False or None.
 
     >>> @tool
     ... def double(x: float) -> float:
@@ -224,9 +242,10 @@ def tool(function: Callable[..., Any] | None = None, *, timeout: float | None = 
     {'double': Tool('double')}
     """
     _check_timeout(timeout, "@tool")
+    _check_read_only(read_only, "@tool")
 
     def mark(marked: Callable[..., Any]) -> Callable[..., Any]:
-        marked.__mentor_tool__ = {"timeout": timeout}  # type: ignore[attr-defined]
+        marked.__mentor_tool__ = {"timeout": timeout, "read_only": read_only}  # type: ignore[attr-defined]
         return marked
 
     return mark if function is None else mark(function)
@@ -237,6 +256,11 @@ def _check_timeout(timeout: Any, where: str) -> None:
         return
     if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout < 1e6:
         raise ValueError(f"{where}: timeout must be a positive number of seconds or None, got {timeout!r}")
+
+
+def _check_read_only(read_only: Any, where: str) -> None:
+    if read_only is not None and not isinstance(read_only, bool):
+        raise ValueError(f"{where}: read_only must be True, False or None, got {read_only!r}")
 
 
 class ToolBox:
@@ -283,6 +307,47 @@ class ToolBox:
     def has_state(self) -> bool:
         """Whether calls can change what later calls return; a box without state serves any number of episodes."""
         return type(self).open is not ToolBox.open
+
+    def is_read_only(self, name: str) -> bool:
+        """Whether a call of a tool changes nothing that a later call could show.
+
+        What the tool says; of one that says nothing, True in a box without state.
+
+        Raises:
+            KeyError: There is no tool of that name.
+
+        >>> def now() -> str:
+        ...     '''The time.'''
+        ...     return "noon"
+        >>> ToolBox.from_functions([now]).is_read_only("now")
+        True
+        """
+        said = self.tools[name].read_only
+        return not self.has_state if said is None else said
+
+    def tool_facts(self, offered: Iterable[str | dict[str, Any]]) -> dict[str, ToolFacts]:
+        """Return what rewards may know of offered tools, for `Transcript.tools`.
+
+        Args:
+            offered: A task's `tools`: names, or inline schemas, whose parameters are then those of the tool.
+
+        Raises:
+            KeyError: There is no tool of that name.
+
+        >>> def now() -> str:
+        ...     '''The time.'''
+        ...     return "noon"
+        >>> ToolBox.from_functions([now]).tool_facts(["now"])["now"].read_only
+        True
+        """
+        facts = {}
+        for entry in offered:
+            if isinstance(entry, str):
+                facts[entry] = ToolFacts(self.tools[entry].parameters, self.is_read_only(entry))
+            else:
+                name = entry["function"]["name"]
+                facts[name] = ToolFacts(entry["function"].get("parameters") or {}, self.is_read_only(name))
+        return facts
 
     @property
     def versions(self) -> Mapping[str, str]:

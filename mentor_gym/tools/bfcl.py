@@ -232,7 +232,8 @@ class ApiBox(_BfclBox):
         def call(**arguments: Any) -> str:
             return self._call(class_name, name, arguments)
 
-        return _long(Tool(call, name, description, parameters))
+        # The one interface of pure functions.
+        return _long(Tool(call, name, description, parameters, read_only=class_name == "MathAPI"))
 
     def next_request(self) -> str:
         """Say that the present request is done, and hear what the user asks next."""

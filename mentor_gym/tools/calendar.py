@@ -142,16 +142,12 @@ class CalendarBox(ToolBox):
 
     def __init__(self) -> None:
         self._forget()
-        functions = (
-            self.today,
-            self.list_appointments,
-            self.find_appointments,
-            self.find_free_times,
-            self.add_appointment,
-            self.move_appointment,
-            self.cancel_appointment,
+        reading = (self.today, self.list_appointments, self.find_appointments, self.find_free_times)
+        changing = (self.add_appointment, self.move_appointment, self.cancel_appointment)
+        super().__init__(
+            _bounded(Tool.from_function(function, read_only=function in reading))
+            for function in (*reading, *changing)
         )
-        super().__init__(_bounded(Tool.from_function(function)) for function in functions)
 
     def today(self) -> str:
         """Today, and the days of this week and the next. Appointments are possible between the opening hours."""
@@ -435,7 +431,9 @@ def _bounded(tool: Tool) -> Tool:
         for name, schema in tool.parameters["properties"].items()
     }
     parameters = {**tool.parameters, "properties": properties}
-    return Tool(tool.function, tool.name, tool.description, parameters, _MAX_OUTPUT_CHARS)
+    return Tool(
+        tool.function, tool.name, tool.description, parameters, _MAX_OUTPUT_CHARS, read_only=tool.read_only
+    )
 
 
 def calendar_box() -> CalendarBox:

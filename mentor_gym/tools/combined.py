@@ -45,12 +45,21 @@ class CombinedBox(ToolBox):
                 if tool in owners:
                     raise ValueError(f"the boxes {owners[tool]!r} and {name!r} both have a tool {tool!r}")
                 owners[tool] = name
+        self._owners = owners
         super().__init__(tool for box in self.boxes.values() for tool in box.tools.values())
 
     @property
     def has_state(self) -> bool:
         """Whether one of the boxes has state."""
         return any(box.has_state for box in self.boxes.values())
+
+    def is_read_only(self, name: str) -> bool:
+        """Whether a call of a tool changes nothing that a later call could show; its own box decides.
+
+        Raises:
+            KeyError: There is no tool of that name.
+        """
+        return self.boxes[self._owners[name]].is_read_only(name)
 
     @property
     def versions(self) -> dict[str, str]:

@@ -72,18 +72,11 @@ class FilesBox(ToolBox):
     def __init__(self) -> None:
         self._start: dict[str, str] = {}
         self._files: dict[str, str] = {}
-        functions = (
-            self.list_files,
-            self.read_file,
-            self.search_files,
-            self.write_file,
-            self.append_file,
-            self.move_file,
-            self.delete_file,
-        )
-        tools = [Tool.from_function(function) for function in functions]
+        reading = (self.list_files, self.read_file, self.search_files)
+        changing = (self.write_file, self.append_file, self.move_file, self.delete_file)
         super().__init__(
-            Tool(tool.function, tool.name, tool.description, tool.parameters, _MAX_OUTPUT_CHARS) for tool in tools
+            _long(Tool.from_function(function, read_only=function in reading))
+            for function in (*reading, *changing)
         )
 
     def list_files(self, folder: str = "") -> str:
@@ -269,6 +262,12 @@ def _missing(path: str, files: dict[str, str], what: str) -> str:
     if what == "folder" and path in files:
         return f"{path} is a file, not a folder"
     return f"there is no {what} {path}"
+
+
+def _long(tool: Tool) -> Tool:
+    return Tool(
+        tool.function, tool.name, tool.description, tool.parameters, _MAX_OUTPUT_CHARS, read_only=tool.read_only
+    )
 
 
 def _trim(text: str) -> str:

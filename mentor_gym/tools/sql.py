@@ -235,7 +235,10 @@ class SqlBox(ToolBox):
         self._guard: Guard | None = None
         self._written: list[str] = []
         self._touched: set[str] = set()
-        super().__init__(_bounded(Tool.from_function(item)) for item in (self.schema, self.query, self.execute))
+        super().__init__(
+            _bounded(Tool.from_function(item, read_only=item != self.execute))
+            for item in (self.schema, self.query, self.execute)
+        )
 
     @property
     def versions(self) -> dict[str, str]:
@@ -433,7 +436,8 @@ def sql_box() -> SqlBox:
 
 def _bounded(tool: Tool) -> Tool:
     properties = {name: {**schema, "maxLength": MAX_SQL_CHARS} for name, schema in _properties(tool).items()}
-    return Tool(tool.function, tool.name, tool.description, {**tool.parameters, "properties": properties})
+    parameters = {**tool.parameters, "properties": properties}
+    return Tool(tool.function, tool.name, tool.description, parameters, read_only=tool.read_only)
 
 
 def _properties(tool: Tool) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.rewards import make_reward
-from mentor_gym.rewards.base import Reward
+from mentor_gym.rewards.base import Reward, check_count, reward_at
 from mentor_gym.types import Transcript
 
 _MAX_ERROR_CHARS = 500
@@ -24,7 +24,8 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
     `info["reward_terms"]` holds the terms on every end, truncation included. With `dense=True` every turn pays
     the change of the reward since the turn before (since 0, on the first), so both forms have the same return.
     A reward that raises or is not finite pays 0 for that step and sets `info["reward_error"]`. The wrapper has no
-    state of its own: around an environment that was given one by `set_state`, it pays what it would have paid.
+    state of its own but the training step (`set_training_step`): around an environment that was given one by
+    `set_state`, it pays what it would have paid.
 
     Args:
         env: A `MentorToolEnv`, possibly wrapped.
@@ -51,7 +52,8 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
             raise ValueError(f"RewardWrapper needs a MentorToolEnv, got {type(base).__name__}")
         self._base = base
         base.terms_follow = True
-        self.reward: Reward = make_reward(reward)
+        self._scheduled: Reward = make_reward(reward)
+        self.reward: Reward = reward_at(self._scheduled, 0)
         self.dense = dense
         # What was paid for which transcript, up to which turn.
         self._paid = 0.0
@@ -74,6 +76,32 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         self._paid_for = (self._base.transcript, len(self._base.transcript.turns))
         return observation, total - before, terminated, truncated, info
 
+    def set_training_step(self, step: int) -> None:
+        """Pay what the reward pays at a training step; a reward without a schedule pays the same at all.
+
+        It holds until the next call, over resets too, and copies and clones have it. In the middle of an episode
+        with `dense=True` the next turn also pays the difference for the turns before, so that the return is what
+        the reward pays at the step at which the episode ends. Through other wrappers it is
+        `env.get_wrapper_attr("set_training_step")(step)`, in a vector `envs.call("set_training_step", step)`.
+
+        Args:
+            step: Training steps done so far, 0 for the first.
+
+        Raises:
+            ValueError: It is not a whole number of at least 0.
+
+        >>> import gymnasium as gym
+        >>> weight = {"schedule": "linear", "start": 1.0, "end": 0.0, "steps": 10}
+        >>> terms = [{"reward": "sparse", "weight": weight}]
+        >>> env = gym.make("MentorTool-v0", reward={"name": "sum", "terms": terms})
+        >>> env.get_wrapper_attr("set_training_step")(5)
+        >>> _ = env.reset(seed=0)
+        >>> env.step("<answer>no idea</answer>")[1]
+        0.05
+        """
+        check_count(step=step)
+        self.reward = reward_at(self._scheduled, step)
+
     def clone(self) -> Self:
         """Return an independent copy of the environment and its reward, with the same future."""
         return copy.deepcopy(self)
@@ -87,7 +115,8 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         # A turn at which the reward broke paid nothing: then what was earned up to the turn before counts.
         while turns > self._base.replayed:
             info: dict[str, Any] = {}
-            total, _ = self._evaluate(Transcript(transcript.task, transcript.turns[:turns]), info, 0.0)
+            before = Transcript(transcript.task, transcript.turns[:turns], tools=transcript.tools)
+            total, _ = self._evaluate(before, info, 0.0)
             if not info:
                 return total
             turns -= 1
@@ -131,7 +160,8 @@ class TeacherGuidedReward(RewardWrapper):
 
     Args:
         env: A `MentorToolEnv`, possibly wrapped.
-        matcher: `"set"` is MENTOR; the ladder is none, any, f1, set, multiset, ordered_names, ordered_calls.
+        matcher: `"set"` is MENTOR; the ladder is none, any, f1, set, multiset, ordered_names, calls,
+            ordered_calls.
         dense: Pay every turn instead of at the end.
         **weights: Further arguments of `mentor_gym.rewards.MentorReward`.
 

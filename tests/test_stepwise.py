@@ -1,0 +1,184 @@
+"""`StepwiseExpert`: one turn after the teacher's first ones."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import pytest
+from conftest import SECRET, answer, call, row, teacher, write_suite
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from small_models import make_model, make_tokenizer
+
+from agents.chat import ChatFormat
+from agents.conversation import Conversation
+from agents.grpo import GRPO
+from agents.trajectory import Trajectory
+from mentor_gym.rewards.srl import keep_groups
+from mentor_gym.stepwise import StepwiseExpert
+from mentor_gym.testing import check_env
+from mentor_gym.types import StopReason
+
+POWER, MULTIPLY, RIGHT = call("power", base=3, exponent=2), call("multiply", a=2, b=9), answer(18)
+
+
+@pytest.fixture
+def env(suite: str) -> StepwiseExpert:
+    return StepwiseExpert(suite)
+
+
+def begin(env: StepwiseExpert, k: int, task_id: str = "both") -> tuple[str, dict[str, Any]]:
+    return env.reset(options={"task_id": task_id, "teacher_turns": k})
+
+
+@pytest.mark.parametrize(
+    ("k", "turn", "expected"),
+    [
+        (0, POWER, 1.0),
+        (0, MULTIPLY, None),
+        (1, MULTIPLY, 1.0),
+        (1, call("multiply", b=9.0, a=2), 1.0),
+        (1, POWER, None),
+        (1, RIGHT, 0.0),
+        (1, "<tool_call>{</tool_call>", -1.0),
+        (2, RIGHT, 1.0),
+        (2, answer("18.00"), 1.0),
+        (2, answer(19), 0.5),
+        (2, "eighteen", -1.0),
+        (2, MULTIPLY, 0.0),
+    ],
+)
+def test_one_turn_is_paid_for_being_the_teacher_s_next(
+    env: StepwiseExpert, k: int, turn: str, expected: float | None
+) -> None:
+    begin(env, k)
+    _, reward, terminated, truncated, info = env.step(turn)
+    assert (terminated, truncated, info["teacher_turns"]) == (True, False, k)
+    assert info["reward_terms"] == {"similarity": reward}
+    if expected is None:  # another call of the same form: alike, but not equal
+        assert 0.5 < reward < 0.95
+    else:
+        assert reward == expected
+    with pytest.raises(gym.error.ResetNeeded):
+        env.step(turn)
+
+
+def test_the_observation_is_what_a_policy_would_have_seen(env: StepwiseExpert) -> None:
+    opening, info = begin(env, 0)
+    later, info_later = begin(env, 2)
+    responses = "<tool_response>9</tool_response>", "<tool_response>18</tool_response>"
+    assert later == f"{opening}\n\n{POWER}\n{responses[0]}\n\n{MULTIPLY}\n{responses[1]}"
+    assert SECRET not in later
+    assert len(info_later["messages"]) == len(info["messages"]) + 4
+    assert env.step(call("add", a=1, b=2))[0] == "<tool_response>3</tool_response>"
+
+
+@pytest.fixture(scope="module")
+def ladder(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A suite with teachers of four turns, of one, and none."""
+    calls = [("add", {"a": n, "b": 1}, str(n + 1)) for n in range(3)]
+    rows = [
+        row("four", teacher=teacher(calls, "3")),
+        row("one", teacher=teacher([], "18")),
+        row("none", teacher=[]),
+    ]
+    return write_suite(Path(tmp_path_factory.mktemp("ladder")), rows)
+
+
+def test_a_solution_of_four_turns_makes_three_items(ladder: str) -> None:
+    env = StepwiseExpert(ladder)
+    tasks = {task_id: begin(env, 0, task_id) and env.task for task_id in ("four", "one")}
+    assert {name: list(env.items(task)) for name, task in tasks.items()} == {"four": [1, 2, 3], "one": [0]}
+    assert list(StepwiseExpert(ladder, first_turn=True).items(tasks["four"])) == [0, 1, 2, 3]
+    assert env.task_ids == ["four", "one"]
+    drawn = {(info["task_id"], info["teacher_turns"]) for info in (env.reset(seed=seed)[1] for seed in range(60))}
+    assert drawn == {("four", 1), ("four", 2), ("four", 3), ("one", 0)}
+
+
+def test_impossible_items_are_refused(ladder: str, tmp_path: Path) -> None:
+    env = StepwiseExpert(ladder)
+    for options, words in (
+        ({"task_id": "four", "teacher_turns": 4}, "0 to 3"),
+        ({"task_id": "four", "teacher_turns": True}, "0 to 3"),
+        ({"task_id": "none"}, "'none' has no teacher"),
+        ({"task_id": "none", "teacher_turns": 0}, "'none' has no teacher"),
+        ({"task_id": "fore"}, "fore"),
+        ({"teacher_turn": 1}, "did you mean 'teacher_turns'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            env.reset(options=options)
+    with pytest.raises(ValueError, match="no task of split 'train' of suite 'shop' has a teacher"):
+        StepwiseExpert(write_suite(tmp_path / "empty", [row("none", teacher=[])]))
+    with pytest.raises(ValueError, match="first_turn"):
+        StepwiseExpert(ladder, first_turn=1)  # type: ignore[arg-type]
+
+
+def test_a_turn_that_was_cut_off_truncates(env: StepwiseExpert) -> None:
+    begin(env, 1)
+    env.mark_cut_off()
+    _, reward, terminated, truncated, info = env.step(MULTIPLY)
+    assert (reward, terminated, truncated, info["stop_reason"]) == (-1.0, False, True, StopReason.TOKEN_LIMIT)
+
+
+def test_the_audit_of_environments_finds_nothing() -> None:
+    report = check_env("mentor_gym.stepwise:StepwiseExpert", kwargs={"split": "test"})
+    skipped = {item.check.name for item in report.results if item.outcome.value == "not applicable"}
+    # Those of MentorToolEnv alone, of episodes of several steps, and of registered ids.
+    alone = {"tools-freed", "teacher", "maximum", "answer-hidden"}
+    assert skipped == alone | {"state-plain", "state-refused", "spec"}
+
+
+def test_copies_and_states_have_the_same_future_before_the_first_reset_too(suite: str) -> None:
+    env = StepwiseExpert(suite)
+    other = StepwiseExpert(suite)
+    other.set_state(env.get_state())
+    futures = [[item.reset()[1]["task_id"] for _ in range(8)] for item in (env.clone(), other, env)]
+    assert futures[0] == futures[1] == futures[2]
+    assert len(set(futures[0])) > 1
+
+
+def test_as_a_registered_id_in_a_vector(suite: str) -> None:
+    spec = gym.envs.registration.EnvSpec(
+        "Stepwise-v0",
+        entry_point="mentor_gym.stepwise:StepwiseExpert",
+        kwargs={"suite": suite},
+        order_enforce=False,
+        disable_env_checker=True,
+    )
+    envs = gym.make_vec(spec, num_envs=3, vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP})
+    assert isinstance(envs, SyncVectorEnv)
+    envs.reset(seed=0, options={"task_id": "both", "teacher_turns": 1})
+    _, rewards, terminations, _, infos = envs.step((MULTIPLY, RIGHT, "well"))
+    assert rewards.tolist() == [1.0, 0.0, -1.0]
+    assert terminations.all()
+    assert infos["final_info"]["teacher_turns"].tolist() == [1, 1, 1]
+    envs.close()
+
+
+def test_grpo_learns_from_its_groups(suite: str) -> None:
+    """A group is one item, played several times; the row of an episode is the item and the one turn."""
+    model, chat = make_model(max_position_embeddings=2_048), ChatFormat(make_tokenizer())
+    env = StepwiseExpert(suite, prompt="compact")
+    groups = []
+    for texts in ((MULTIPLY, "well", RIGHT), ("well", "well", "well")):
+        group = []
+        for text in texts:
+            _, info = begin(env, 1)
+            record = Conversation()
+            record.extend_observation(chat.opening(info["messages"]))
+            ids = chat.assistant(text)
+            record.extend_action(ids, [-1.0] * len(ids))
+            reward = env.step(text)[1]
+            paid = [0.0] * (len(record) - 1) + [reward]
+            terms, success = {"similarity": reward}, env.transcript.is_success
+            tokens = record.token_ids, record.action_mask, record.logprobs, paid
+            group.append(
+                Trajectory("both", "policy", *tokens, terms, success, StopReason.ANSWER, [reward], env.transcript)
+            )
+        groups.append(group)
+    kept = keep_groups(groups, [[item.total_reward for item in group] for group in groups])
+    assert kept == groups[:1]
+    before = [parameter.detach().clone() for parameter in model.parameters()]
+    GRPO(model, learning_rate=1e-3, kl_coef=0.0).update(kept)
+    assert any((one != other).any() for one, other in zip(before, model.parameters()))
