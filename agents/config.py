@@ -45,6 +45,7 @@ class TrainConfig:
     max_live: int = 96  # episodes that run at the same time
     temperature: float = 1.0  # of sampling, and of the log-probabilities trained on
     steps: int = 60  # training steps
+    token_budget: int = 0  # tokens of all episodes after which training ends, before `steps`; 0 for no limit
     tasks_per_step: int = 6  # tasks of a step
     group_size: int = 16  # episodes of a task; sft has one trace of each
     dynamic_sampling: bool = False  # play further tasks in place of groups without variance (DAPO)
@@ -65,6 +66,7 @@ class TrainConfig:
     clip_high: float = 0.2  # how far it may rise
     dual_clip: float = 0.0  # bounds the loss where the advantage is negative; 0 for none
     kl_coef: float = 0.1  # weight of the penalty for leaving the starting model; 0 keeps no reference
+    sft_kl_coef: float = 0.0  # sft: weight of the divergence from the starting model at the teacher's tokens
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"  # of that divergence
     entropy_coef: float = 0.0  # weight of the entropy bonus
     overlong_length: int = 0  # sampled tokens of an episode from which the penalty is 1 (DAPO); 0 for none
@@ -84,6 +86,7 @@ class TrainConfig:
     eval_split: str = "valid"  # split that is evaluated, greedily
     eval_tasks: int = 100  # tasks of an evaluation; 0 for all
     save_every: int = 20  # steps between checkpoints; 0 for none
+    transcripts_every: int = 0  # steps between those whose episodes are kept in transcripts.jsonl; 0 for none
     keep_checkpoints: int = 2  # how many of the newest stay
     output: str = "runs/train"  # folder of the run
     threads: int = 1  # torch threads; more only help when the machine is idle
@@ -105,6 +108,8 @@ class TrainConfig:
             _check(name, getattr(self, name), 0)
         for name in ("overlong_length", "overlong_buffer", "value_coef", "value_clip", "lora_rank", "lora_alpha"):
             _check(name, getattr(self, name), 0)
+        for name in ("token_budget", "sft_kl_coef", "transcripts_every"):
+            _check(name, getattr(self, name), 0)
         if self.algorithm == "grpo":
             _check("group_size", self.group_size, 2)
         # Nothing is explored at temperature 0: every episode of a group would be the same.
@@ -119,6 +124,10 @@ class TrainConfig:
         for name in ("gamma", "gae_lambda", "max_reward_errors"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if self.token_budget and self.schedule != "constant":
+            raise ConfigError(
+                "token_budget: needs schedule: constant, since the number of steps is not known before"
+            )
         if self.overlong_buffer > self.overlong_length:
             raise ConfigError(f"overlong_buffer: must be at most overlong_length, got {self.overlong_buffer}")
         if self.minibatches > self.tasks_per_step:

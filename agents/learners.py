@@ -45,6 +45,8 @@ def make_learner(model: Any, config: TrainConfig) -> Learner:
         # For the schedule: optimiser steps of the whole run.
         "total_steps": config.steps * config.epochs * config.minibatches,
     }
+    if config.algorithm == "sft":
+        available["kl_coef"] = config.sft_kl_coef
     names = [name for name in inspect.signature(kind).parameters if name != "model"]
     learner: Learner = kind(model, **{name: available[name] for name in names})
     return learner

@@ -176,6 +176,34 @@ class Reference:
         with adapters_off(self.model):
             return action_logprobs(self.model, batch, temperature)
 
+    def divergence(self, model: Any, batch: Batch) -> Tensor:
+        """Compute KL(policy || starting model) where each token was written, over the whole vocabulary.
+
+        Unlike `agents.losses.kl_divergence`, which estimates it from tokens that the policy sampled, this is exact
+        whoever wrote the tokens. It runs both models on one conversation at a time.
+
+        Args:
+            model: The policy.
+            batch: The trajectories.
+
+        Returns:
+            [B, T], in nats, zero where the action mask is False.
+        """
+        mask_BT = batch.action_mask_BT
+        parts = [torch.zeros(0, device=mask_BT.device)]
+        for b, places in enumerate(batch.layout.rows):
+            mask_T = mask_BT[b]
+            if not mask_T.any():
+                continue
+            ids_T = batch.input_ids_N[torch.from_numpy(places).to(mask_T.device)]
+            reads_M = batch.position_ids_N[batch.read_BT[b, mask_T]]
+            logprobs_MV = log_softmax(model(input_ids=ids_T[None], use_cache=False).logits[0, reads_M].float(), -1)
+            with torch.no_grad(), adapters_off(self.model):
+                logits_MV = self.model(input_ids=ids_T[None], use_cache=False).logits[0, reads_M]
+                ref_logprobs_MV = log_softmax(logits_MV.float(), -1)
+            parts.append((logprobs_MV.exp() * (logprobs_MV - ref_logprobs_MV)).sum(-1))
+        return torch.zeros(mask_BT.shape, device=mask_BT.device).masked_scatter(mask_BT, torch.cat(parts))
+
 
 def packs(model: Any) -> bool:
     """Return whether a model computes the same on packed tokens as in its own forward; tried once for each model.

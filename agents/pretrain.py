@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from agents.pretrain_text import DIRECT, PARAPHRASES, WORDS, Writer
+from agents.models import load_model
+from agents.pretrain_text import CHAIN_SHARE, DIRECT, PARAPHRASES, SINGLE_SHARE, WORDS, Writer
 from agents.tokenizer import build_tokenizer
 from mentor_gym.suites.math_kinds import BOXES, ITEMS, KINDS, NAMES
 from mentor_gym.tools.facts import TABLES, facts_tools, load_table
@@ -70,11 +71,11 @@ def make_model(vocabulary: int, hidden: int = 128, layers: int = 4) -> LlamaForC
 _tokenizer: Any = None
 
 
-def write_shard(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def write_shard(job: tuple[int, int, int, dict[str, float]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Write and encode one shard of conversations.
 
     Args:
-        job: Seed, number of the shard, number of conversations.
+        job: Seed, number of the shard, number of conversations, and the shares that `Writer` takes.
 
     Returns:
         Token ids of all conversations end to end, whether the assistant wrote each, and the lengths.
@@ -83,8 +84,8 @@ def write_shard(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.n
     if _tokenizer is None:
         os.environ["TOKENIZERS_PARALLELISM"] = "false"
         _tokenizer = make_tokenizer()
-    seed, shard, documents = job
-    writer = Writer(f"{seed}/pretrain/{shard}")
+    seed, shard, documents, shares = job
+    writer = Writer(f"{seed}/pretrain/{shard}", **shares)
     conversations = [writer.conversation() for _ in range(documents)]
     texts = [message["content"] for conversation in conversations for message in conversation]
     encoded = iter(_tokenizer._tokenizer.encode_batch_fast(texts, add_special_tokens=False))
@@ -103,10 +104,12 @@ def write_shard(job: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.n
     return np.array(ids, np.uint16), np.array(mask), np.array(lengths, np.int32)
 
 
-def write_text(seed: int, documents: int, processes: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Write all conversations in parallel; the result depends on the seed alone."""
+def write_text(
+    seed: int, documents: int, processes: int, **shares: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Write all conversations in parallel; the result depends on the seed and the shares alone."""
     shards = math.ceil(documents / DOCUMENTS_PER_SHARD)
-    jobs = [(seed, shard, DOCUMENTS_PER_SHARD) for shard in range(shards)]
+    jobs = [(seed, shard, DOCUMENTS_PER_SHARD, shares) for shard in range(shards)]
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         parts = pool.map(write_shard, jobs, chunksize=1)
     ids, mask, lengths = (np.concatenate(arrays) for arrays in zip(*parts))
@@ -150,8 +153,15 @@ def pretrain(
     learning_rate: float = 4e-3,
     batch_tokens: int = 4_096,
     threads: int = 1,
+    start: str = "",
+    singles: float = SINGLE_SHARE,
+    chains: float = CHAIN_SHARE,
+    notes: float = 0.0,
 ) -> None:
     """Write the text, train the model and save it with its tokenizer in Hugging Face format.
+
+    With `start`, the name or folder of a model with the same tokenizer, training goes on from its weights.
+    `singles`, `chains` and `notes` are shares of the text, see `Writer`.
 
     `origin.json` beside the weights says how they were made. The text is written in whole shards, so it may hold
     more documents than were asked for; the real number stands there.
@@ -164,15 +174,21 @@ def pretrain(
         learning_rate=learning_rate,
         batch_tokens=batch_tokens,
         threads=threads,
+        start=start,
+        singles=singles,
+        chains=chains,
+        notes=notes,
     )
     torch.set_num_threads(threads)
     started = time.time()
-    ids, mask, lengths = write_text(seed, documents, os.cpu_count() or 1)
+    ids, mask, lengths = write_text(
+        seed, documents, os.cpu_count() or 1, singles=singles, chains=chains, notes=notes
+    )
     starts = np.concatenate([[0], np.cumsum(lengths)])
     print(f"{len(lengths):,} conversations, {len(ids):,} tokens in {time.time() - started:.0f} s", flush=True)
     torch.manual_seed(seed)
     tokenizer = make_tokenizer()
-    model = make_model(len(tokenizer))
+    model = make_model(len(tokenizer)) if not start else load_model(start)[0]
     torch.nn.Module.to(model, device)
     print(f"{sum(p.numel() for p in model.parameters()):,} parameters, {len(tokenizer):,} tokens", flush=True)
     # Muon for the matrices of the layers reached the same loss in about two thirds of AdamW's steps here.
@@ -246,6 +262,10 @@ def main() -> None:
     parser.add_argument("--learning-rate", type=float, default=4e-3)
     parser.add_argument("--batch-tokens", type=int, default=4_096)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--start", default="", help="a model to go on from")
+    parser.add_argument("--singles", type=float, default=SINGLE_SHARE)
+    parser.add_argument("--chains", type=float, default=CHAIN_SHARE)
+    parser.add_argument("--notes", type=float, default=0.0)
     pretrain(**vars(parser.parse_args()))
 
 

@@ -36,6 +36,7 @@ from mentor_gym.suites.math import (
     vary,
 )
 from mentor_gym.suites.math_kinds import BOXES, ITEMS, KINDS, NAMES, Kind
+from mentor_gym.suites.math_variants import add_note
 from mentor_gym.suites.plans import PlanFailed, calls_of, lower, run
 
 SINGLE_SHARE = 0.5
@@ -88,10 +89,24 @@ WORDS = (  # noqa: SIM905
 
 
 class Writer:
-    """Writes conversations from its own random generator; the same seed writes the same ones."""
+    """Writes conversations from its own random generator; the same seed writes the same ones.
 
-    def __init__(self, seed: str) -> None:
+    Args:
+        seed: Of the generator.
+        singles: Share of one-call problems that are solved right.
+        chains: Share of problems of several calls that are solved right.
+        notes: Share of the problems of a kind that come with a note of the answer. Half of the notes are wrong; in
+            half of these conversations the assistant answers with the note, in the others it goes about the
+            problem as if there were none: a model of this text does both.
+    """
+
+    def __init__(
+        self, seed: str, singles: float = SINGLE_SHARE, chains: float = CHAIN_SHARE, notes: float = 0.0
+    ) -> None:
         self.rng = random.Random(seed)
+        self.singles = singles
+        self.chains = chains
+        self.notes = notes
         self.tools = math_box_tools()
 
     def conversation(self) -> list[dict[str, str]]:
@@ -126,7 +141,13 @@ class Writer:
         possible = lower(formula, LOWERINGS, offered)
         steps = run(calls_of(rng.choice(possible)), self.tools)
         answer = steps[-1][2]
-        right = rng.random() < (SINGLE_SHARE if len(steps) == 1 else CHAIN_SHARE)
+        if self.notes and rng.random() < self.notes:
+            wrong = self._answer_to(kind)
+            noted = answer if rng.random() < 0.5 or wrong == answer else wrong
+            prompt = add_note(prompt, noted, rng)
+            if rng.random() < 0.5:
+                return self._write(prompt, offered, [], noted)
+        right = rng.random() < (self.singles if len(steps) == 1 else self.chains)
         if not right:
             # Most stop too early: to go on until everything is done is what is left to be learnt.
             kept = rng.randint(min(1, len(steps) - 1), len(steps) - 1) if rng.random() < 0.7 else 0
@@ -222,6 +243,11 @@ class Writer:
             numbers = draw_numbers(kind, self.rng)
             if numbers is not None and split_of(kind.name, numbers) == "train":
                 return numbers
+
+    def _answer_to(self, kind: Kind) -> str:
+        """Solve another problem of a kind."""
+        formula = parse_formula(kind.formula, self._training_numbers(kind))
+        return run(calls_of(lower(formula, LOWERINGS, PAPER_NAMES)[0]), self.tools)[-1][2]
 
     def _random_call(
         self, offered: Sequence[str], shown: Sequence[Any], steps: Sequence[tuple[str, Any, str]]

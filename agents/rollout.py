@@ -93,6 +93,7 @@ class Rollout:
         self.max_live = max_live
         self.reward_errors = 0
         self.last_reward_error = ""
+        self._training_step = 0
         self._pool: list[gym.Env[str, str]] = []
         # Made at once, so that a wrong argument is reported here and not in the middle of a run.
         base = cast(MentorToolEnv, self._env(0).unwrapped)
@@ -162,6 +163,12 @@ class Rollout:
                 _forget(agent, episode)
         return [trajectories[position] for position in range(len(task_ids))]
 
+    def set_training_step(self, step: int) -> None:
+        """Say how many training steps are done, for rewards that change with them."""
+        self._training_step = step
+        for env in self._pool:
+            _tell_step(env, step)
+
     def close(self) -> None:
         """Close the environments. May be called twice; a later `run` makes new ones."""
         while self._pool:
@@ -180,7 +187,14 @@ class Rollout:
         while len(self._pool) <= position:
             # The passive checker is for environments under test; it would check every one of the pool again.
             self._pool.append(gym.make("MentorTool-v0", disable_env_checker=True, **self.env_kwargs))
+            _tell_step(self._pool[-1], self._training_step)
         return self._pool[position]
+
+
+def _tell_step(env: gym.Env[str, str], step: int) -> None:
+    # An environment without a reward wrapper has nothing that changes.
+    if env.has_wrapper_attr("set_training_step"):
+        env.get_wrapper_attr("set_training_step")(step)
 
 
 @runtime_checkable

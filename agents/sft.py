@@ -18,7 +18,7 @@ from agents.base import Completion, Observation
 from agents.chat import ChatFormat
 from agents.losses import AGGREGATIONS, negative_log_likelihood, token_weights
 from agents.optimizer import Optimizer
-from agents.packed import action_logprobs, enable_checkpointing, micro_batches
+from agents.packed import Reference, action_logprobs, enable_checkpointing, micro_batches
 from agents.trajectory import Batch, Trajectory
 from mentor_gym.protocol import render_message
 
@@ -81,11 +81,14 @@ class SFT:
         minibatches: Optimiser steps of a pass: the groups are cut into so many parts, in their order.
         aggregation: How tokens are averaged: `"token"`, `"sequence"` or `"constant"`, see `token_weights`.
         constant_length: Tokens of a trace, for `"constant"`; 0 for the longest of the part.
+        kl_coef: Weight of KL(policy || starting model), over the whole vocabulary at every token of the teacher;
+            0 computes none and keeps no reference.
         max_batch_tokens: Packed tokens of one forward pass; larger updates are split, with the same gradient.
         gradient_checkpointing: Whether activations are computed twice instead of kept.
 
     Attributes:
         optimizer: Takes the steps, and counts them.
+        reference: The starting model; None without a penalty.
 
     Raises:
         ValueError: Unknown aggregation or schedule.
@@ -104,6 +107,7 @@ class SFT:
         minibatches: int = 1,
         aggregation: str = "token",
         constant_length: int = 0,
+        kl_coef: float = 0.0,
         max_batch_tokens: int = 8_192,
         gradient_checkpointing: bool = False,
     ) -> None:
@@ -114,6 +118,8 @@ class SFT:
         self.minibatches = minibatches
         self.aggregation = aggregation
         self.constant_length = constant_length
+        self.kl_coef = kl_coef
+        self.reference = Reference(model) if kl_coef else None
         self.max_batch_tokens = max_batch_tokens
         if gradient_checkpointing:
             enable_checkpointing(model)
@@ -134,22 +140,24 @@ class SFT:
             groups: Trajectories of teachers, by task.
 
         Returns:
-            Means over the optimiser steps: `loss` and `grad_norm` (before clipping); `learning_rate` (of the last
-            step); since the start: `skipped` (steps left out because they were not finite) and
-            `optimizer_steps`.
+            Means over the optimiser steps: `loss`, `grad_norm` (before clipping) and `kl` (0 without a penalty);
+            `learning_rate` (of the last step); since the start: `skipped` (steps left out because they were not
+            finite) and `optimizer_steps`.
 
         Raises:
             FloatingPointError: Five optimiser steps in a row were not finite.
         """
         cuts = [len(groups) * number // self.minibatches for number in range(self.minibatches + 1)]
         steps = [self._passes(groups[start:end]) for start, end in itertools.pairwise(cuts)]
-        metrics = {"loss": 0.0, "grad_norm": 0.0}
+        metrics = {"loss": 0.0, "grad_norm": 0.0, "kl": 0.0}
         taken = self.epochs * sum(bool(passes) for passes in steps)
         for passes in steps * self.epochs:
             if not passes:
                 self.optimizer.rest()
                 continue
-            loss, norm = self.optimizer.step(partial(self._backward, passes))
+            sums = {"kl": 0.0}
+            loss, norm = self.optimizer.step(partial(self._backward, passes, sums))
+            metrics["kl"] += sums["kl"] / taken
             metrics["loss"] += loss / taken
             metrics["grad_norm"] += norm / taken
         return {
@@ -183,11 +191,17 @@ class SFT:
             passes.append((batch, weights_BT))
         return passes
 
-    def _backward(self, passes: Sequence[tuple[Batch, Tensor]]) -> float:
+    def _backward(self, passes: Sequence[tuple[Batch, Tensor]], sums: dict[str, float]) -> float:
+        """Add the gradients of an optimiser step, and the divergence to `sums`; returns the loss."""
         total = 0.0
         for batch, weights_BT in passes:
             logprobs_BT = action_logprobs(self.model, batch)
-            loss = (weights_BT * negative_log_likelihood(logprobs_BT, batch.action_mask_BT)).sum()
+            losses_BT = negative_log_likelihood(logprobs_BT, batch.action_mask_BT)
+            if self.reference is not None:
+                divergence_BT = self.reference.divergence(self.model, batch)
+                losses_BT = losses_BT + self.kl_coef * divergence_BT
+                sums["kl"] += float((weights_BT * divergence_BT.detach()).sum())
+            loss = (weights_BT * losses_BT).sum()
             loss.backward()
             total += float(loss.detach())
         return total

@@ -37,8 +37,8 @@ from mentor_gym.rewards.matching import set_f1, student_calls, teacher_calls
 
 # Settings that do not change what the steps so far would have been.
 _FREE = {
-    "steps", "output", "threads", "device", "save_every", "keep_checkpoints", "eval_every", "eval_tasks",
-    "max_reward_errors",
+    "steps", "token_budget", "output", "threads", "device", "save_every", "keep_checkpoints", "transcripts_every",
+    "eval_every", "eval_tasks", "max_reward_errors",
 }  # fmt: skip
 
 
@@ -76,6 +76,10 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         newest, done = _claim(output, config, resume)
         if newest == output / checkpoint.FINAL and done == config.steps:
             return newest
+        if newest == output / checkpoint.FINAL and _is_spent(
+            checkpoint.read_state(newest).get("tokens", 0), config
+        ):
+            return newest
 
         agent = LLMAgent(
             config.model,
@@ -109,12 +113,14 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         log = stack.enter_context(Log(output, config.algorithm, config.steps, done, progress))
         stop = stack.enter_context(StopSignals())
         save_is_due = False
+        step = done
 
         for step in range(done + 1, config.steps + 1):
             started = time.perf_counter()
             trajectories: list[Trajectory] = []
             groups: list[list[Trajectory]] = []
             reward_errors = 0
+            rollout.set_training_step(step - 1)
             for refill in range(rounds):
                 # 1. Choose tasks: the next in the order, as many as there are groups missing.
                 tasks = order.take(config.tasks_per_step - len(groups))
@@ -149,11 +155,13 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             is_sound = learner.optimizer.skipped == skipped_before
 
             record = {"step": step, **_measure(trajectories), "reward_errors": broken, **metrics}
+            run.tokens += int(record["tokens"])
+            is_last = step == config.steps or _is_spent(run.tokens, config)
             if config.dynamic_sampling:
                 record["refills"] = refill
                 record["dropped_groups"] = len(trajectories) // size - len(groups)
             record["tokens_per_s"] = record["tokens"] / (time.perf_counter() - started)
-            if config.eval_every and (step % config.eval_every == 0 or step == config.steps):
+            if config.eval_every and (step % config.eval_every == 0 or is_last):
                 record.update(validate(agent, config))
             log.write(record)
             if not is_sound:
@@ -161,15 +169,21 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
 
             # A checkpoint never holds a step that was not sound: it waits for the next one that is.
             save_is_due = save_is_due or bool(config.save_every and step % config.save_every == 0)
-            if is_sound and step < config.steps and (save_is_due or stop.received):
+            if is_sound and not is_last and (save_is_due or stop.received):
                 run.save(output / f"checkpoint-{step}", step)
                 checkpoint.prune(output, config.keep_checkpoints)
                 save_is_due = False
-            if stop.received and step < config.steps:
+            if is_last:
+                break
+            if stop.received:
                 raise Interrupted(f"stopped after step {step}; {run.last_good()}", stop.received)
 
-        run.save(output / checkpoint.FINAL, config.steps)
+        run.save(output / checkpoint.FINAL, step)
     return output / checkpoint.FINAL
+
+
+def _is_spent(tokens: int, config: TrainConfig) -> bool:
+    return bool(config.token_budget) and tokens >= config.token_budget
 
 
 class TaskOrder:
@@ -232,6 +246,7 @@ class _Run:
         learner: What trains it.
         order: The tasks' order.
         newest: The newest checkpoint.
+        tokens: Tokens of all episodes so far.
     """
 
     config: TrainConfig
@@ -239,6 +254,7 @@ class _Run:
     learner: Learner
     order: TaskOrder
     newest: Path | None
+    tokens: int = 0
 
     def save(self, folder: Path, step: int) -> None:
         """Write a checkpoint.
@@ -256,6 +272,7 @@ class _Run:
             "learner": self.learner.state_dict(),
             "tasks": self.order.state_dict(),
             "sampled_tokens": self.agent.sampled_tokens,
+            "tokens": self.tokens,
             "rng": checkpoint.get_rng_state(),
         }
 
@@ -284,6 +301,7 @@ class _Run:
         self.learner.load_state_dict(state["learner"])
         self.order.load_state_dict(state["tasks"])
         self.agent.sampled_tokens = state["sampled_tokens"]
+        self.tokens = state.get("tokens", 0)
         # Last: what is restored before may draw from them.
         checkpoint.set_rng_state(state["rng"])
 

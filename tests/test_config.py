@@ -15,10 +15,10 @@ from mentor_gym.suites import math as math_suite
 SHIPPED = list_shipped(["sft", "grpo", "ppo"])
 
 
-def test_every_shipped_file_is_a_configuration_but_one():
-    # demo.yaml has a format of its own, and Stable-Baselines3's have tests of theirs.
+def test_every_shipped_file_is_a_configuration_but_two():
+    # demo.yaml and study.yaml have formats of their own, and Stable-Baselines3's have tests of theirs.
     names = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert names == {*SHIPPED, *list_shipped(["sb3-ppo", "sb3-maskable-ppo"]), "demo"}
+    assert names == {*SHIPPED, *list_shipped(["sb3-ppo", "sb3-maskable-ppo"]), "demo", "study"}
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -18,7 +18,7 @@ from agents.grpo import GRPO
 from agents.llm import LLMAgent
 from agents.lora import add_lora
 from agents.optimizer import Optimizer
-from agents.packed import Outputs, action_logprobs
+from agents.packed import Outputs, Reference, action_logprobs
 from agents.rollout import Rollout
 from agents.sft import SFT, TeacherTokens
 from agents.trajectory import Batch, Trajectory
@@ -668,3 +668,39 @@ def test_sft_s_minibatches_are_updates_of_their_own(model, groups):
     assert metrics["optimizer_steps"] == 4
     # Steps for which there is no group are rests.
     assert SFT(parts, minibatches=4, **options).update(groups[:1])["optimizer_steps"] == 4
+
+
+def test_sft_s_penalty_is_the_divergence_over_the_whole_vocabulary(model, groups):
+    start, policy = copy.deepcopy(model), copy.deepcopy(model)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    rows = [row for group in groups for row in group]
+    batch = Batch.from_groups(groups)
+    found_BT = Reference(start).divergence(policy, batch)
+    for b, row in enumerate(rows):
+        ids = torch.tensor([row.token_ids])
+        ours, theirs = (each(input_ids=ids).logits[0].log_softmax(-1) for each in (policy, start))
+        expected = [
+            float((ours[t - 1].exp() * (ours[t - 1] - theirs[t - 1])).sum())
+            for t, sampled in enumerate(row.action_mask)
+            if sampled
+        ]
+        torch.testing.assert_close(found_BT[b][batch.action_mask_BT[b]], torch.tensor(expected))
+    assert not found_BT[~batch.action_mask_BT].any()
+    assert min(map(float, found_BT[batch.action_mask_BT])) > 0
+
+
+def test_sft_s_penalty_is_zero_at_the_start_and_holds_the_model_back(model, groups):
+    free, held = copy.deepcopy(model), copy.deepcopy(model)
+    learners = [SFT(free, learning_rate=1e-2), SFT(held, learning_rate=1e-2, kl_coef=5.0)]
+    first = [learner.update(groups) for learner in learners]
+    assert first[0]["loss"] == pytest.approx(first[1]["loss"])
+    assert first[1]["kl"] == pytest.approx(0.0, abs=1e-6)
+    for _ in range(6):
+        last = [learner.update(groups) for learner in learners]
+    assert last[1]["kl"] > 0
+    batch, start = Batch.from_groups(groups), Reference(model)
+    away = [float(start.divergence(each, batch).detach().sum()) for each in (free, held)]
+    assert away[1] < 0.5 * away[0]
+    assert learners[0].reference is None

@@ -142,7 +142,7 @@ def test_no_word_of_the_training_prompts_falls_to_bytes(tokenizer: Any) -> None:
 
 
 def test_encoding_equals_the_chat_template(tokenizer: Any) -> None:
-    ids, mask, lengths = pretrain.write_shard((3, 1, 60))
+    ids, mask, lengths = pretrain.write_shard((3, 1, 60, {}))
     written = conversations(60, "3/pretrain/1")
     start = 0
     for conversation, length in zip(written, lengths, strict=True):
@@ -158,11 +158,11 @@ def test_encoding_equals_the_chat_template(tokenizer: Any) -> None:
 
 
 def test_a_seed_writes_the_same_text_and_another_seed_another() -> None:
-    first, again, other = (pretrain.write_shard((seed, 0, 40)) for seed in (5, 5, 6))
+    first, again, other = (pretrain.write_shard((seed, 0, 40, {})) for seed in (5, 5, 6))
     for one, two in zip(first, again):
         np.testing.assert_array_equal(one, two)
     assert first[0].tolist() != other[0].tolist()
-    assert pretrain.write_shard((5, 1, 40))[0].tolist() != first[0].tolist()
+    assert pretrain.write_shard((5, 1, 40, {}))[0].tolist() != first[0].tolist()
 
 
 def test_conversations_replay_through_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -315,8 +315,8 @@ def test_no_tool_of_the_held_out_splits(recorded: tuple[Recorder, list[str]]) ->
 def test_pretraining_lowers_the_loss_and_saves_what_transformers_loads(
     tokenizer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shard = pretrain.write_shard((0, 0, 64))
-    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes: shard)
+    shard = pretrain.write_shard((0, 0, 64, {}))
+    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes, **shares: shard)
     make_model = functools.partial(pretrain.make_model, hidden=64, layers=1)
     monkeypatch.setattr(pretrain, "make_model", make_model)
     pretrain.pretrain(tmp_path, seed=3, documents=64, epochs=6, learning_rate=0.05, batch_tokens=1024)
@@ -341,8 +341,8 @@ def test_pretraining_lowers_the_loss_and_saves_what_transformers_loads(
 
 
 def test_the_origin_says_how_the_weights_were_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shard = pretrain.write_shard((0, 0, 8))
-    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes: shard)
+    shard = pretrain.write_shard((0, 0, 8, {}))
+    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes, **shares: shard)
     monkeypatch.setattr(pretrain, "make_model", functools.partial(pretrain.make_model, hidden=64, layers=1))
     pretrain.pretrain(tmp_path, seed=3, documents=5, epochs=2, learning_rate=0.05, batch_tokens=1024)
     origin = json.loads((tmp_path / "origin.json").read_text())
@@ -355,3 +355,62 @@ def test_the_origin_says_how_the_weights_were_made(tmp_path: Path, monkeypatch: 
         "epochs": 2,
         "tokens": 2 * len(shard[0]),
     }
+
+
+def test_notes_are_right_as_often_as_wrong_and_followed_as_often_as_not() -> None:
+    writer = pretrain_text.Writer("notes", notes=1.0, singles=1.0, chains=1.0)
+    followed = right = count = 0
+    while count < 600:
+        conversation = writer.kind()
+        found = re.search(r"(?:gives|the answer) (-?[\d.]+)\.$", conversation[0]["content"])
+        assert found is not None
+        answer = conversation[-1]["content"][len("<answer>") : -len("</answer>")]
+        count += 1
+        if len(conversation) == 2:
+            followed += 1
+            assert answer == found[1]
+        else:
+            # Solved with tools, so that the answer is known to be right.
+            right += answer == found[1]
+    assert 0.42 < followed / count < 0.58
+    assert 0.40 < right / (count - followed) < 0.62
+
+
+def test_shares_say_how_many_problems_are_solved() -> None:
+    def share(**shares: float) -> float:
+        writer = pretrain_text.Writer("shares", **shares)
+        return sum(len(writer.kind()) for _ in range(300)) / 300
+
+    # Solved chains are longer than those that stop too early.
+    assert share(singles=1.0, chains=1.0) > share(singles=0.0, chains=0.0) + 0.5
+
+
+def test_text_without_notes_is_the_shipped_model_s() -> None:
+    plain = pretrain_text.Writer("1/pretrain/0")
+    explicit = pretrain_text.Writer(
+        "1/pretrain/0", singles=pretrain_text.SINGLE_SHARE, chains=pretrain_text.CHAIN_SHARE, notes=0.0
+    )
+    assert [plain.conversation() for _ in range(50)] == [explicit.conversation() for _ in range(50)]
+
+
+def test_pretraining_can_go_on_from_a_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokenizer: Any
+) -> None:
+    shard = pretrain.write_shard((0, 0, 8, {}))
+    monkeypatch.setattr(pretrain, "write_text", lambda seed, documents, processes, **shares: shard)
+    monkeypatch.setattr(pretrain, "make_tokenizer", lambda: tokenizer)
+    start = tmp_path / "start"
+    model = pretrain.make_model(len(tokenizer), hidden=64, layers=1)
+    model.save_pretrained(start)
+    tokenizer.save_pretrained(start)
+    pretrain.pretrain(
+        tmp_path / "on", start=str(start), documents=5, learning_rate=1e-9, batch_tokens=1024, chains=0.3
+    )
+    before, after = (AutoModelForCausalLM.from_pretrained(path).state_dict() for path in (start, tmp_path / "on"))
+    # At a rate of nothing it is the model that it started from, in half precision.
+    assert before.keys() == after.keys()
+    for name in before:
+        torch.testing.assert_close(before[name].half().float(), after[name].float(), atol=1e-6, rtol=1e-3)
+    origin = json.loads((tmp_path / "on" / "origin.json").read_text())
+    assert "--chains 0.3" in origin["command"]
+    assert "--start" in origin["command"]

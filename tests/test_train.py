@@ -808,3 +808,44 @@ def test_ten_kills_at_random_moments_change_nothing(
     fsyncs = [3, 9, *(chance.randrange(2, 40) for _ in range(5))]
     times = [chance.uniform(0.05, 0.4) for _ in range(3)]
     kill_and_resume(folder, tmp_path, driver, fsyncs, times, **{"steps": 40, "eval_every": 0, **CASES[name]})
+
+
+def test_a_token_budget_ends_a_run_after_the_step_that_spends_it(folder: str, tmp_path: Path) -> None:
+    whole = tmp_path / "whole"
+    train(make_config(folder, whole, steps=4), progress=False)
+    tokens = [row["tokens"] for row in read(whole)]
+    # One token more than two steps take, so that the third is the last.
+    budget = sum(tokens[:2]) + 1
+    short = tmp_path / "short"
+    config = make_config(folder, short, steps=4, token_budget=budget)
+    final = train(config, progress=False)
+    rows = read(short)
+    assert [row["tokens"] for row in rows] == tokens[:3]
+    assert "valid/success" in rows[-1]
+    assert checkpoint.read_state(final)["tokens"] == sum(tokens[:3])
+    # It is finished, and goes on only with more to spend.
+    assert train(config, resume=True, progress=False) == final
+    assert len(read(short)) == 3
+    train(dataclasses.replace(config, token_budget=0), resume=True, progress=False)
+    assert [{**row, "valid/success": 0} for row in read(short)][3] == {**read(whole)[3], "valid/success": 0}
+    assert same(weights(short / "final"), weights(whole / "final"))
+
+
+def test_a_budget_needs_a_schedule_that_does_not_know_its_end() -> None:
+    with pytest.raises(ConfigError, match="token_budget: needs schedule: constant"):
+        TrainConfig(token_budget=100, schedule="linear")
+
+
+def test_a_reward_that_changes_is_told_how_many_steps_are_done(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    original = Rollout.set_training_step
+
+    def listening(self: Rollout, step: int) -> None:
+        told.append(step)
+        original(self, step)
+
+    monkeypatch.setattr(Rollout, "set_training_step", listening)
+    train(make_config(folder, tmp_path / "run", steps=3, save_every=1), progress=False)
+    assert told == [0, 1, 2]

@@ -154,8 +154,17 @@ def ways(task: Task) -> list[Call]:
     >>> count_paths(ways(task)) == task.meta["paths"]
     True
     """
-    kind = _BY_NAME[task.meta["kind"]]
+    kind = kind_of(task)
     return lower(parse_formula(kind.formula, task.meta["numbers"]), LOWERINGS, [str(name) for name in task.tools])
+
+
+def kind_of(task: Task) -> Kind:
+    """Return the kind of problem that a shipped task is.
+
+    >>> kind_of(build().tasks("train")[0]).formula
+    'n * k'
+    """
+    return _BY_NAME[task.meta["kind"]]
 
 
 def build() -> Suite:
