@@ -101,7 +101,7 @@ def load_settings(quick: bool = False, path: Path | None = None) -> DemoSettings
     settings = _convert(content, path, lines)
     if quick:
         # The file is right without them, so what is wrong now stands in the section of changes.
-        settings = _convert(_merge(content, changes), path, dict.fromkeys(lines, lines.get("quick", 1)))
+        settings = _convert(merge_settings(content, changes), path, dict.fromkeys(lines, lines.get("quick", 1)))
     if len(settings.seeds) != len(set(settings.seeds)) or not settings.seeds or not settings.evaluation.splits:
         raise DemoError(f"{path}: seeds and evaluation.splits need at least one entry, seeds no entry twice")
     return settings
@@ -117,12 +117,16 @@ def _convert(content: dict[str, Any], path: Path, lines: dict[str, int]) -> Demo
         raise DemoError(f"{where}: {error}") from None
 
 
-def _merge(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Return `base` with `changes` on top, section by section."""
+def merge_settings(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Return `base` with `changes` on top, section by section; neither is changed.
+
+    >>> merge_settings({"rl": {"steps": 60, "seed": 0}}, {"rl": {"steps": 4}})
+    {'rl': {'steps': 4, 'seed': 0}}
+    """
     merged = copy.deepcopy(base)
     for key, value in changes.items():
         both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = _merge(merged[key], value) if both else value
+        merged[key] = merge_settings(merged[key], value) if both else value
     return merged
 
 
@@ -163,20 +167,22 @@ def compute_fingerprint(arm: str, seed: int, settings: DemoSettings) -> str:
         "seed": seed,
         "config": config,
         "evaluation": msgspec.to_builtins(settings.evaluation),
-        "model": _hash_model(str(settings.shared["model"])),
-        "data": _hash_files([data_path("manifest.json")]),
+        "model": hash_model(str(settings.shared["model"])),
+        "data": hash_files([data_path("manifest.json")]),
         "version": __version__,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _hash_model(model: str) -> str:
+def hash_model(model: str) -> str:
+    """Hash the files of a model's folder, shipped or not; of what is no folder, return the name."""
     folder = _WEIGHTS / model if (_WEIGHTS / model).is_dir() else Path(model)
     # Not a folder: a Hugging Face id, which is as much as can be known without loading it.
-    return _hash_files(sorted(folder.glob("*"))) if folder.is_dir() else model
+    return hash_files(sorted(folder.glob("*"))) if folder.is_dir() else model
 
 
-def _hash_files(paths: Sequence[Path]) -> str:
+def hash_files(paths: Sequence[Path]) -> str:
+    """Hash names and contents of files, in the order given; what is no file is left out."""
     digest = hashlib.sha256()
     for path in paths:
         if path.is_file():
@@ -208,7 +214,7 @@ def run_arm(arm: str, seed: int, settings: DemoSettings, folder: Path) -> dict[s
         # Where every learning curve starts, measured as training measures it.
         validation = _validate(model, make_config(STUDENT, seed, settings, folder))
     else:
-        model, training = _train(make_config(arm, seed, settings, folder))
+        model, training = train_run(make_config(arm, seed, settings, folder))
     started = time.process_time()
     splits, transcripts = measure(model, seed, settings)
     result = {
@@ -225,7 +231,16 @@ def run_arm(arm: str, seed: int, settings: DemoSettings, folder: Path) -> dict[s
     return result
 
 
-def _train(config: Any) -> tuple[str, dict[str, Any]]:
+def train_run(config: Any) -> tuple[str, dict[str, Any]]:
+    """Train as a configuration says.
+
+    Args:
+        config: The `TrainConfig` of the run, with an output folder of its own.
+
+    Returns:
+        The folder of the last weights, and what the training cost and showed: `cpu_seconds`, `tokens`,
+        `distinct_tasks`, `episodes`, `config`, and `curve`, the rows of `metrics.jsonl`.
+    """
     from agents.train import train
 
     started = time.process_time()
@@ -233,13 +248,14 @@ def _train(config: Any) -> tuple[str, dict[str, Any]]:
     seconds = time.process_time() - started
     rows = read_metrics(Path(config.output) / "metrics.jsonl")
     # While SFT trains, the teacher plays: success and tool F1 of those episodes say nothing about the model.
-    kept = None if config.algorithm != "sft" else ("step", "loss", "grad_norm")
+    kept = None if config.algorithm != "sft" else ("step", "tokens", "loss", "grad_norm")
     own = f"{config.eval_split}/"
     curve = [
         {key: value for key, value in row.items() if kept is None or key in kept or key.startswith(own)}
         for row in rows
     ]
-    played = config.steps * config.tasks_per_step
+    # Not config.steps: a budget of tokens may have ended the training before.
+    played = max((row["step"] for row in rows), default=0) * config.tasks_per_step
     return str(final), {
         "cpu_seconds": seconds,
         "tokens": sum(row.get("tokens", 0) for row in rows),
@@ -274,12 +290,9 @@ def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, An
         settings: The demo's settings.
 
     Returns:
-        By split: `suite`, `greedy` and `sampled` (as `evaluate` returns them), `task_ids`, `success` of the
-        greedy episodes and `sampled_success`, the share of a task's sampled ones; and the greedy episodes on
-        the first split.
+        By split what `measure_split` returns; and the greedy episodes on the first split.
     """
     from agents.base import load_agent
-    from agents.evaluate import evaluate
 
     rules = settings.evaluation
     limits = {"max_new_tokens": rules.max_new_tokens, "max_context": rules.max_context}
@@ -288,23 +301,41 @@ def measure(model: str, seed: int, settings: DemoSettings) -> tuple[dict[str, An
     found: dict[str, Any] = {}
     shown: list[dict[str, Any]] = []
     for suite, split in rules.splits:
-        options: dict[str, Any] = {
-            "tasks": rules.tasks,
-            "max_turns": rules.max_turns,
-            "prompt": rules.prompt,
-        }
-        one = evaluate(greedy, suite, split, keep_transcripts=rules.tasks, **options)
-        episodes = one.pop("transcripts")
-        one.pop("by_task")
-        many = evaluate(sampling, suite, split, k=rules.samples, **options)
-        many.pop("transcripts")
-        found[split] = {
-            "suite": suite,
-            "greedy": one,
-            "sampled": many,
-            "task_ids": [episode["task_id"] for episode in episodes],
-            "success": [int(episode["is_success"]) for episode in episodes],
-            "sampled_success": list(many.pop("by_task").values()),
-        }
+        options = {"tasks": rules.tasks, "max_turns": rules.max_turns, "prompt": rules.prompt}
+        found[split], episodes = measure_split(greedy, sampling, suite, split, rules.samples, options)
         shown = shown or episodes
     return found, shown
+
+
+def measure_split(
+    greedy: Any, sampling: Any, suite: str, split: str, samples: int, options: dict[str, Any]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Evaluate one model on one split, greedy and sampled.
+
+    Args:
+        greedy: The agent that decodes greedily.
+        sampling: The one that samples.
+        suite: The suite.
+        split: Its split.
+        samples: Sampled episodes a task.
+        options: Further arguments of `evaluate`; `tasks` among them.
+
+    Returns:
+        `suite`, `greedy` and `sampled` (as `evaluate` returns them), and in the order of `task_ids` the lists
+        `success` and `tool_use` of the greedy episodes (0 or 1), `sampled_success` and `sampled_tool_use` (the
+        share of a task's sampled ones); and the greedy episodes.
+    """
+    from agents.evaluate import evaluate
+
+    one = evaluate(greedy, suite, split, keep_transcripts=options["tasks"], **options)
+    many = evaluate(sampling, suite, split, k=samples, **options)
+    episodes: list[dict[str, Any]] = one.pop("transcripts")
+    many.pop("transcripts")
+    vectors = {
+        "success": [int(share) for share in one.pop("by_task").values()],
+        "tool_use": [int(share) for share in one.pop("tool_use_by_task").values()],
+        "sampled_success": list(many.pop("by_task").values()),
+        "sampled_tool_use": list(many.pop("tool_use_by_task").values()),
+    }
+    ids = [episode["task_id"] for episode in episodes]
+    return {"suite": suite, "greedy": one, "sampled": many, "task_ids": ids, **vectors}, episodes

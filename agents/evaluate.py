@@ -67,7 +67,9 @@ def evaluate(
           interval over tasks.
         - `tool_f1`: mean over episodes; `similarity`: 1 - JSD₂ of all calls against the teacher's;
           `task_similarity`: the same for every episode by itself, averaged.
-        - `by_task`: share of a task's episodes that succeeded, by task id.
+        - `tool_use`: share of episodes with at least one call of a known tool.
+        - `by_task`: share of a task's episodes that succeeded, by task id; `tool_use_by_task`: share of them that
+          called a known tool.
         - `calls, turns`: mean per episode; `tool_entropy`: bits, over all calls of known tools.
         - `invalid_calls`: share of all calls, `rate` and its parts `unknown_tool, malformed, invalid_arguments`.
         - `stop_reasons`: share of episodes.
@@ -137,6 +139,7 @@ def measure(trajectories: Sequence[Trajectory], k: int = 1, seed: int = 0) -> di
         "tool_f1": metrics.tool_f1(transcripts),
         "similarity": metrics.similarity(counts, metrics.teacher_tool_counts(transcripts)),
         "task_similarity": metrics.task_similarity(transcripts),
+        "tool_use": metrics.tool_use(transcripts),
         "calls": metrics.calls_per_episode(transcripts),
         "turns": metrics.turns_per_episode(transcripts),
         "invalid_calls": metrics.invalid_calls(transcripts),
@@ -147,6 +150,9 @@ def measure(trajectories: Sequence[Trajectory], k: int = 1, seed: int = 0) -> di
         "by_paths": metrics.success_by(transcripts, metrics.paths_of),
         "tokens": sum(sum(trajectory.action_mask) for trajectory in trajectories),
         "by_task": {group[0].task_id: count / k for group, count in zip(groups, correct)},
+        "tool_use_by_task": {
+            group[0].task_id: metrics.tool_use([trajectory.transcript for trajectory in group]) for group in groups
+        },
     }
 
 

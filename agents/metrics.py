@@ -164,6 +164,15 @@ def tool_f1(transcripts: Sequence[Transcript]) -> float:
     return _mean([set_f1(_names(student_calls(item)), _names(teacher_calls(item.task))) for item in transcripts])
 
 
+def tool_use(transcripts: Sequence[Transcript]) -> float:
+    """Return the share of episodes in which a known tool was called at least once.
+
+    A policy that answers without tools, by guessing or by a shortcut in the prompt, scores 0 here however often it
+    is right. A call that names no offered tool is no use of one.
+    """
+    return _mean([float(bool(student_calls(item))) for item in transcripts])
+
+
 def calls_per_episode(transcripts: Sequence[Transcript]) -> float:
     """Return the mean number of calls written, invalid ones included."""
     return _mean([len(transcript.calls()) for transcript in transcripts])

@@ -26,7 +26,18 @@ STYLES: dict[str, tuple[str, str, str, str]] = {
     "grpo-mentor": ("GRPO MENTOR", "#D55E00", "D", "-"),
     "grpo-strict": ("GRPO strict", "#009E73", "v", (0, (5, 1, 1, 1))),  # type: ignore[dict-item]
 }
-# For arms that are not the demo's own.
+# The arms of a study. Pairs that differ little have related colours, and each its own marker.
+STUDY_STYLES: dict[str, tuple[str, str, str, Any]] = {
+    "sft": ("SFT", "#E69F00", "s", "-."),
+    "sft-kl": ("SFT with KL", "#A6761D", "p", "-."),
+    "sparse": ("Sparse", "#56B4E9", "^", "--"),
+    "mentor": ("MENTOR", "#D55E00", "D", "-"),
+    "mentor-f1": ("MENTOR, F1", "#CC79A7", "d", "-"),
+    "step-aligned": ("Step-aligned", "#8A6FD1", "P", ":"),
+    "strict": ("Strict", "#009E73", "v", (0, (5, 1, 1, 1))),
+    "toolrl": ("ToolRL", "#1F77C9", "X", "--"),
+}
+# For arms that are neither the demo's nor the shipped study's own.
 _SPARE = ("#CC79A7", "#0072B2", "#F0E442")
 
 # Metric of `metrics.jsonl` -> panel title.
@@ -39,7 +50,7 @@ PANELS = {
 # Training figures come from a handful of tasks a step; validation figures do not need smoothing.
 SMOOTHING = 5
 
-_THEMES = {
+THEMES = {
     False: {"face": "#FFFFFF", "ink": "#1F2328", "grid": "#D9DEE3"},
     True: {"face": "#171B21", "ink": "#E3E8EE", "grid": "#38414B"},
 }
@@ -47,8 +58,8 @@ _THEMES = {
 
 def get_style(arm: str) -> tuple[str, str, str, Any]:
     """Return label, colour, marker and line style of an arm."""
-    if arm in STYLES:
-        return STYLES[arm]
+    if arm in STYLES or arm in STUDY_STYLES:
+        return STYLES.get(arm) or STUDY_STYLES[arm]
     # Not hash(): that changes from process to process.
     return arm, _SPARE[sum(arm.encode()) % len(_SPARE)], "P", "-"
 
@@ -105,7 +116,7 @@ def plot_curves(runs: Sequence[dict[str, Any]], arms: Sequence[str], dark: bool 
             steps, values = gather_curve(curves, metric)
             if len(steps):
                 data.setdefault(metric, {})[arm] = (steps, values)
-    theme = _THEMES[dark]
+    theme = THEMES[dark]
     columns = 2 if len(data) > 1 else 1
     rows = max(1, math.ceil(len(data) / columns))
     figure = Figure(figsize=(4.6 * columns, 3.1 * rows + 0.5), layout="constrained", facecolor=theme["face"])
@@ -131,7 +142,7 @@ def plot_curves(runs: Sequence[dict[str, Any]], arms: Sequence[str], dark: bool 
         axis.set_xlabel("training step")
         axis.set_ylabel("share")
         axis.set_ylim(-0.02, 1.02)
-        _paint(axis, theme)
+        paint(axis, theme)
     for axis in axes[len(data) :]:
         axis.set_axis_off()
     if handles:
@@ -140,7 +151,7 @@ def plot_curves(runs: Sequence[dict[str, Any]], arms: Sequence[str], dark: bool 
             [handles[label] for label in labels], labels, loc="outside lower center", ncols=5, frameon=False,
             labelcolor=theme["ink"], handlelength=3,
         )  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
 def plot_similarity(
@@ -159,7 +170,7 @@ def plot_similarity(
     Returns:
         A PNG.
     """
-    theme = _THEMES[dark]
+    theme = THEMES[dark]
     figure = Figure(figsize=(6.4, 4.3), layout="constrained", facecolor=theme["face"])
     axis = figure.subplots()
     for arm in arms:
@@ -183,14 +194,15 @@ def plot_similarity(
     axis.set_xlabel("similarity to the teacher's tool use (1 − Jensen-Shannon divergence)")
     axis.set_ylabel(f"success on {split}, greedy (%)")
     axis.margins(0.12)
-    _paint(axis, theme)
+    paint(axis, theme)
     axis.legend(
         loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, frameon=False, labelcolor=theme["ink"],
     )  # fmt: skip
-    return _png(figure)
+    return png(figure)
 
 
-def _paint(axis: Any, theme: dict[str, str]) -> None:
+def paint(axis: Any, theme: dict[str, str]) -> None:
+    """Give a plot the colours of a theme, and no more lines than it needs."""
     axis.set_facecolor(theme["face"])
     axis.grid(color=theme["grid"], linewidth=0.7)
     axis.set_axisbelow(True)
@@ -202,7 +214,8 @@ def _paint(axis: Any, theme: dict[str, str]) -> None:
         spine.set_color(theme["grid"])
 
 
-def _png(figure: Figure) -> bytes:
+def png(figure: Figure) -> bytes:
+    """Return a figure as PNG."""
     buffer = io.BytesIO()
     # Without metadata the same runs give the same bytes.
     figure.savefig(buffer, format="png", dpi=130, facecolor=figure.get_facecolor(), metadata={"Software": None})

@@ -27,6 +27,7 @@ from rich.text import Text
 from mentor_gym import play as play_module
 from mentor_gym.cli_data import data_app
 from mentor_gym.cli_record import record_command
+from mentor_gym.cli_rewards import rewards_app
 from mentor_gym.console import (
     Interrupted,
     SuiteOption,
@@ -71,6 +72,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(data_app, name="data")
+app.add_typer(rewards_app, name="rewards")
 app.command("record")(record_command)
 
 PromptOption = Annotated[
@@ -510,6 +512,44 @@ def demo(
     with resumable("run the same command again, finished runs are kept"):
         report = run_demo(out, quick)
     print(f"report: {report}")
+
+
+@app.command()
+def study(
+    plan: Annotated[str, typer.Argument(help="A study's YAML file, or the name of a shipped one.")] = "study",
+    out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/study"),
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few steps of all, to see that it runs.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Only the runs of this condition; may be repeated.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Runs at the same time; one a core by default.")
+    ] = None,
+    show_plan: Annotated[
+        bool, typer.Option("--plan", help="Show what would run and what has, and run nothing.")
+    ] = False,
+    report_only: Annotated[
+        bool, typer.Option("--report-only", help="Write the report of the runs that have finished.")
+    ] = False,
+) -> None:
+    """Compare ways to learn from a teacher along several axes, many seeds each, and decide stated hypotheses.
+
+    Finished runs are kept: the same command goes on where it stopped. `PLAN` may also be a `results.json`, from
+    which `--report-only` writes the report anew.
+
+    Examples:
+    - `mentor-gym study configs/study.yaml --plan`
+
+    - `mentor-gym study configs/study.yaml --quick --out runs/quick-study`
+    """
+    from agents.study import study as run_study
+
+    with resumable("run the same command again, finished runs are kept"):
+        report = run_study(plan, out, quick, tuple(only or ()), workers, show_plan, report_only)
+    if report is not None:
+        print(f"report: {report}")
 
 
 @app.command("serve-mcp")

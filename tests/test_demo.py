@@ -121,7 +121,7 @@ def test_figures_of_the_teacher_do_not_pass_for_the_student(
 ) -> None:
     pytest.importorskip("torch")
     row = {
-        "step": 1,
+        "step": settings.shared["steps"],
         "success": 1.0,
         "tool_f1": 1.0,
         "reward/outcome": 0.7,
@@ -135,12 +135,12 @@ def test_figures_of_the_teacher_do_not_pass_for_the_student(
         return tmp_path / "final"
 
     monkeypatch.setattr("agents.train.train", train)
-    model, sft = arms._train(arms.make_config("sft", 0, settings, tmp_path))
+    model, sft = arms.train_run(arms.make_config("sft", 0, settings, tmp_path))
     assert model == str(tmp_path / "final")
-    assert sft["curve"] == [{"step": 1, "loss": 2.0, "valid/success": 0.3}]
+    assert sft["curve"] == [{"step": row["step"], "tokens": 5, "loss": 2.0, "valid/success": 0.3}]
     assert sft["tokens"] == 5
     config = arms.make_config("grpo-mentor", 0, settings, tmp_path)
-    _, grpo = arms._train(config)
+    _, grpo = arms.train_run(config)
     assert grpo["curve"] == [row]
     assert grpo["distinct_tasks"] == sft["distinct_tasks"] == config.steps * config.tasks_per_step
     assert grpo["episodes"] == sft["episodes"] * config.group_size

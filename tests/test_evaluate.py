@@ -181,6 +181,15 @@ def test_tool_f1_is_a_mean_over_episodes() -> None:
     assert metrics.tool_f1([]) == 0.0
 
 
+def test_tool_use_counts_episodes_that_called_a_known_tool() -> None:
+    # One of the five called nothing; a call that its tool refused counts, one of no known tool does not.
+    assert metrics.tool_use(EPISODES) == pytest.approx(4 / 5)
+    unknown, refused = (played(task(), [("add", result)]) for result in (UNKNOWN, FAILED))
+    assert metrics.tool_use([unknown, played(task(), [("add", MALFORMED)])]) == 0.0
+    assert metrics.tool_use([unknown, refused]) == 0.5
+    assert metrics.tool_use([]) == 0.0
+
+
 def test_task_similarity_tells_apart_what_pooling_hides() -> None:
     crossed = [played(task(("add",)), [("power", OK)]), played(task(("power",)), [("add", OK)])]
     pooled = metrics.similarity(metrics.tool_counts(crossed), metrics.teacher_tool_counts(crossed))
@@ -243,6 +252,10 @@ def test_measure_known_answers() -> None:
     assert result["similarity"] == pytest.approx(
         metrics.similarity({"power": 2, "multiply": 1}, {"power": 4, "multiply": 4})
     )
+    assert result["tool_use"] == 0.5
+    assert result["by_task"] == {"one": 0.5, "two": 0.0}
+    assert result["tool_use_by_task"] == {"one": 0.5, "two": 0.5}
+    assert measure([runs[0], runs[2]])["tool_use_by_task"] == {"one": 1.0, "two": 0.0}
     assert result["calls"] == pytest.approx(0.75)
     assert result["tool_entropy"] == pytest.approx(metrics.entropy({"power": 2, "multiply": 1}))
 
@@ -301,6 +314,7 @@ def test_the_result_has_its_keys_and_is_json() -> None:
         "tool_f1",
         "similarity",
         "task_similarity",
+        "tool_use",
         "calls",
         "turns",
         "invalid_calls",
@@ -311,6 +325,7 @@ def test_the_result_has_its_keys_and_is_json() -> None:
         "by_paths",
         "tokens",
         "by_task",
+        "tool_use_by_task",
         "transcripts",
     ]
     assert json.loads(json.dumps(result, allow_nan=False)) == result

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -83,6 +87,81 @@ def test_a_failed_job_is_named_and_stops_the_others(tmp_path: Path, code: str, r
     assert str(tmp_path / "first.log") in str(caught.value)
     assert [job.process is not None for job in todo] == [True, True, False]
     assert all(job.process is None or job.process.returncode is not None for job in todo)
+
+
+def test_a_failed_job_leaves_the_others_alone_when_asked(tmp_path: Path) -> None:
+    bad = make_job(tmp_path / "bad", "import sys; sys.exit('no such weights')")
+    good = [make_job(tmp_path / name, WRITE, str(tmp_path / name / "run.json"), name) for name in "ab"]
+    output = io.StringIO()
+    jobs.run_jobs([bad, *good], Console(file=output, width=120), workers=1, keep_going=True)
+    assert "run bad failed: no such weights" in bad.error
+    assert bad.error in output.getvalue()
+    assert [job.phase for job in (bad, *good)] == ["failed", "done", "done"]
+    assert "2 of 3 done, 1 failed" in jobs._count([bad, *good])
+
+
+# Starts a process of its own, writes down both, and neither ends by itself.
+PAIR = (
+    "import os, pathlib, subprocess, sys, time;"
+    "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']);"
+    "pathlib.Path(sys.argv[1]).write_text(f'{os.getpid()} {child.pid}');"
+    "time.sleep(60)"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_leaves_no_process_behind(tmp_path: Path, number: int) -> None:
+    pids = tmp_path / "pids"
+    code = (
+        "import sys; from pathlib import Path; from rich.console import Console; from agents import jobs;"
+        "job = jobs.Job('pair', [sys.executable, '-c', sys.argv[1], sys.argv[2]], Path(sys.argv[3]));"
+        "jobs.run_jobs([job], Console(), workers=1)"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code, PAIR, str(pids), str(tmp_path / "run")], stderr=subprocess.PIPE, text=True
+    )
+    wait_for(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    parent.send_signal(number)
+    _, errors = parent.communicate(timeout=30)
+    assert parent.returncode != 0
+    assert ("Stopped" if number != signal.SIGINT else "KeyboardInterrupt") in errors
+    wait_for(lambda: not any(is_alive(int(pid)) for pid in pids.read_text().split()))
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        # One that has ended but that nobody has asked after yet is still listed.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_budget_of_tokens_counts_as_progress(tmp_path: Path) -> None:
+    job = Job("GRPO", [], tmp_path, steps=100, budget=400)
+    rows = [{"step": step, "tokens": 50} for step in (1, 2, 3, 4)]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    jobs._read_progress(job)
+    assert (job.steps_done, job.tokens, job.share_done) == (4, 200, 0.5)
+    job.budget = 0
+    assert job.share_done == 0.04
+
+
+def test_of_many_jobs_only_those_that_run_are_shown(tmp_path: Path) -> None:
+    todo = [Job(f"run {number}", [], tmp_path / str(number), steps=9) for number in range(30)]
+    todo[3].process = object()  # type: ignore[assignment]
+    todo[4].error = "broken"
+    text = io.StringIO()
+    Console(file=text, width=100).print(jobs._show_progress(todo, 10.0, 2))
+    assert "run 3" in text.getvalue()
+    assert "run 5" not in text.getvalue()
+    assert "0 of 30 done, 1 failed" in text.getvalue()
 
 
 def test_remaining_time_needs_a_long_job_that_has_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import io
 import re
-from html.parser import HTMLParser
 from typing import Any
 
 import numpy as np
 import pytest
+from html_reader import Reader
 
 pytest.importorskip("matplotlib")
 
@@ -107,25 +107,6 @@ def results(runs: list[dict[str, Any]]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def page(results: dict[str, Any]) -> str:
     return report.write_report(results)
-
-
-class Reader(HTMLParser):
-    """Collects the tags, their attributes, and whether tags are closed in order."""
-
-    VOID = frozenset({"meta", "img", "source", "br", "!doctype"})
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
 
 
 def test_page_is_well_formed_escaped_and_self_contained(page: str) -> None:
