@@ -86,7 +86,7 @@ class TrainConfig:
     eval_split: str = "valid"  # split that is evaluated, greedily
     eval_tasks: int = 100  # tasks of an evaluation; 0 for all
     save_every: int = 20  # steps between checkpoints; 0 for none
-    transcripts_every: int = 0  # steps between those whose episodes are kept in transcripts.jsonl; 0 for none
+    transcripts_every: int = 0  # steps between those whose episodes are kept in transcripts/; 0 for none
     keep_checkpoints: int = 2  # how many of the newest stay
     output: str = "runs/train"  # folder of the run
     threads: int = 1  # torch threads; more only help when the machine is idle

@@ -34,6 +34,7 @@ STUDY_STYLES: dict[str, tuple[str, str, str, Any]] = {
     "mentor": ("MENTOR", "#D55E00", "D", "-"),
     "mentor-f1": ("MENTOR, F1", "#CC79A7", "d", "-"),
     "step-aligned": ("Step-aligned", "#8A6FD1", "P", ":"),
+    "step-aligned-end": ("Step-aligned, end", "#7A8B2F", "h", ":"),
     "strict": ("Strict", "#009E73", "v", (0, (5, 1, 1, 1))),
     "toolrl": ("ToolRL", "#1F77C9", "X", "--"),
 }

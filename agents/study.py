@@ -36,6 +36,7 @@ from agents.arms import measure_split, train_run
 from agents.jobs import Job, load_run, run_jobs, write_json
 from agents.study_plan import (
     BASE,
+    Fingerprints,
     Folders,
     Run,
     Settings,
@@ -44,7 +45,6 @@ from agents.study_plan import (
     find_suite,
     fingerprint_base,
     fingerprint_data,
-    fingerprint_run,
     get_arms,
     is_rl,
     list_made,
@@ -134,7 +134,8 @@ def study(
 def show_plan(settings: Settings, folders: Folders, only: Sequence[str], console: Console) -> None:
     """Print which runs a study has, and how many are finished."""
     runs = list_runs(settings, only)
-    done = {run for run in runs if load_run(folders.run(run), _fingerprint(settings, run, folders)) is not None}
+    prints = Fingerprints(settings, folders)
+    done = {run for run in runs if load_run(folders.run(run), prints.of(run)) is not None}
     table = Table(title=settings.title)
     for column in ("condition", "base", "data", "evaluation", "arms", "runs", "finished"):
         table.add_column(column, justify="right" if column in ("runs", "finished") else "left")
@@ -169,9 +170,9 @@ def _run_missing(
     ]
     run_jobs(first, console, workers, keep_going=True)
     failed = [job for job in first if job.error]
-    todo, kept = [], 0
+    todo, kept, prints = [], 0, Fingerprints(settings, folders)
     for run in runs:
-        fingerprint = _fingerprint(settings, run, folders)
+        fingerprint = prints.of(run)
         if fingerprint and load_run(folders.run(run), fingerprint) is not None:
             kept += 1
         elif fingerprint:
@@ -190,16 +191,6 @@ def _run_missing(
 def _make_job(key: str, folder: Path, folders: Folders) -> Job:
     command = [sys.executable, "-m", "agents.study", "--job", key, "--out", str(folders.out)]
     return Job(key.removeprefix("runs/"), [*command, "--quick"] if folders.quick else command, folder)
-
-
-def _fingerprint(settings: Settings, run: Run, folders: Folders) -> str:
-    """Return the fingerprint of a run; empty while its base or data has not been made as the settings say."""
-    bases, data = list_made(settings, [run])
-    if any(load_run(folders.base(name), fingerprint_base(settings, name)) is None for name in bases):
-        return ""
-    if any(load_run(folders.data(name), fingerprint_data(settings, name)) is None for name in data):
-        return ""
-    return fingerprint_run(settings, run, folders)
 
 
 def make_base(settings: Settings, name: str, folders: Folders) -> None:
@@ -234,11 +225,16 @@ def make_run(settings: Settings, run: Run, folders: Folders) -> dict[str, Any]:
     Returns:
         What was written: `condition`, `arm`, `seed`, `base`, `data`, `evaluation`, `fingerprint`, `training` (None
         for a base), `evaluation_cpu_seconds` and `splits`, by label as `measure_split` returns them.
+
+    Raises:
+        StudyError: Its base or data has not been made.
     """
     from agents.base import load_agent
 
     # Before the training: a base or data that change in the meantime must not go unnoticed.
-    fingerprint = fingerprint_run(settings, run, folders)
+    fingerprint = Fingerprints(settings, folders).of(run)
+    if not fingerprint:
+        raise StudyError(f"{run.key}: its base or data is not made as the settings say")
     folder = _clear(folders.run(run))
     model, training = find_model(settings, run.base, folders), None
     if run.arm != BASE:
@@ -282,8 +278,9 @@ def gather(settings: Settings, folders: Folders, quick: bool) -> dict[str, Any]:
         study sets), `runs` (see `compact`) and `missing`, the names of those that are not finished.
     """
     found, missing, configs = [], [], {}
+    prints = Fingerprints(settings, folders)
     for run in list_runs(settings):
-        fingerprint = _fingerprint(settings, run, folders)
+        fingerprint = prints.of(run)
         finished = load_run(folders.run(run), fingerprint) if fingerprint else None
         if finished is None:
             missing.append(run.key)

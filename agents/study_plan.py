@@ -23,6 +23,7 @@ import yaml
 
 from agents.arms import hash_files, hash_model, merge_settings
 from agents.config import CONFIGS, ConfigError, TrainConfig, load_config
+from agents.jobs import load_run
 from mentor_gym import __version__
 from mentor_gym.data import DataError, data_path, read_yaml
 from mentor_gym.names import nearest
@@ -408,23 +409,54 @@ def fingerprint_data(settings: Settings, name: str) -> str:
     return _digest({"data": settings.data[name], "shipped": _hash_shipped()})
 
 
-def fingerprint_run(settings: Settings, run: Run, folders: Folders) -> str:
-    """Hash everything that a run's figures depend on, wherever it is kept: settings, base, data, version."""
-    rules = settings.evaluations[run.evaluation]
-    config = None
-    if run.arm != BASE:
-        config = asdict(make_config(settings, run.arm, seed=run.seed))
-        config = {key: value for key, value in config.items() if key not in ("output", "model", "suite")}
-    suites = [name for name in (run.data, *(split.suite for split in rules.splits.values())) if name]
-    return _digest(
-        {
-            "config": config,
-            "seed": run.seed,
-            "model": hash_model(find_model(settings, run.base, folders)),
-            "evaluation": msgspec.to_builtins(rules),
-            "suites": [_hash_suite(find_suite(settings, name, folders)) for name in suites],
-        }
-    )
+class Fingerprints:
+    """Hashes of everything that runs depend on, wherever it is kept: settings, base, data, evaluation, version.
+
+    Files that many runs have in common are read once. What changes afterwards is not noticed: for another look,
+    make another one.
+
+    Args:
+        settings: The study.
+        folders: Where its bases and data are.
+    """
+
+    def __init__(self, settings: Settings, folders: Folders) -> None:
+        self.settings = settings
+        self.folders = folders
+        self._bases: dict[str, str] = {}
+        self._suites: dict[str, str] = {}
+
+    def of(self, run: Run) -> str:
+        """Return the fingerprint of a run; empty while its base or data is not made as the settings say."""
+        rules = self.settings.evaluations[run.evaluation]
+        names = [run.data, *(split.suite for split in rules.splits.values())]
+        base, suites = self._base(run.base), [self._suite(name) for name in names if name]
+        if not base or not all(suites):
+            return ""
+        config = None
+        if run.arm != BASE:
+            config = asdict(make_config(self.settings, run.arm, seed=run.seed))
+            config = {key: value for key, value in config.items() if key not in ("output", "model", "suite")}
+        evaluation = msgspec.to_builtins(rules)
+        return _digest(
+            {"config": config, "seed": run.seed, "model": base, "suites": suites, "evaluation": evaluation}
+        )
+
+    def _base(self, name: str) -> str:
+        if name not in self._bases:
+            self._bases[name] = hash_model(find_model(self.settings, name, self.folders))
+            if isinstance(self.settings.bases[name], dict):
+                made = load_run(self.folders.base(name), fingerprint_base(self.settings, name))
+                self._bases[name] = self._bases[name] if made else ""
+        return self._bases[name]
+
+    def _suite(self, name: str) -> str:
+        if name not in self._suites:
+            self._suites[name] = _hash_suite(find_suite(self.settings, name, self.folders))
+            if self.settings.data.get(name):
+                made = load_run(self.folders.data(name), fingerprint_data(self.settings, name))
+                self._suites[name] = self._suites[name] if made else ""
+        return self._suites[name]
 
 
 def check_fair(settings: Settings) -> None:

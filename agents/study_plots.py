@@ -218,7 +218,7 @@ def name_lines(plot: Any, ends: Sequence[tuple[float, float, str, str]], theme: 
         theme: Colours of the page.
     """
     low, high = plot.get_ylim()
-    heights = spread_out([(y - low) / (high - low) for _, y, _, _ in ends], 0.075)
+    heights = spread_out([(y - low) / (high - low) for _, y, _, _ in ends], 0.075, most=1.0)
     to_axes = plot.transData + plot.transAxes.inverted()
     for (x, y, label, colour), height in zip(ends, heights):
         end = to_axes.transform((x, y))
@@ -230,8 +230,10 @@ def name_lines(plot: Any, ends: Sequence[tuple[float, float, str, str]], theme: 
         )  # fmt: skip
 
 
-def spread_out(heights: Sequence[float], gap: float) -> list[float]:
+def spread_out(heights: Sequence[float], gap: float, most: float = math.inf) -> list[float]:
     """Move numbers apart until neighbours are at least `gap` from each other, in their order, around their places.
+
+    None ends above `most`; those below make room.
 
     >>> [round(height, 3) for height in spread_out([0.5, 0.5, 0.9], 0.1)]
     [0.45, 0.55, 0.9]
@@ -249,6 +251,9 @@ def spread_out(heights: Sequence[float], gap: float) -> list[float]:
         bottom = _bottom(block, heights, gap)
         for place, index in enumerate(block):
             placed[index] = bottom + place * gap
+    for index in reversed(order):
+        placed[index] = min(placed[index], most)
+        most = placed[index] - gap
     return placed
 
 

@@ -20,6 +20,7 @@ from agents.study_statistics import (
     Study,
     findings,
     format_amount,
+    format_prediction,
     get_unit,
 )
 from agents.summary import RESAMPLES
@@ -77,8 +78,9 @@ def make_headline(results: Mapping[str, Any]) -> str:
     return (
         f"{len(decided)} hypotheses: {', '.join(known) or 'none'}. {len(settings['arms'])} "
         f"arms in {len(settings['conditions'])} conditions with {len(settings['seeds'])} seeds; "
-        f"{len(results['runs'])} of {total} runs are in. A hypothesis is decided when its 95 % interval leaves no "
-        "doubt about the sign, whatever the size."
+        f"{len(results['runs'])} of {total} runs are in. Held and contradicted mean that a 95 % interval lies on "
+        "one side of zero, or of a margin, and say nothing about the size; if nothing had any effect, about "
+        f"{0.05 * len(decided):.1f} of {len(decided)} signs would be decided by chance."
     )
 
 
@@ -118,7 +120,7 @@ def _hypotheses(results: Mapping[str, Any]) -> str:
             cells = [badge, measured, f"<b>{escape(amount)}</b>{unit}<br>{interval}", _prediction(one), seeds]
         rows.append((f'<span class="wide">{escape(one["statement"])}</span>', cells))
     head = ["hypothesis", "verdict", "statistic", "value and 95 % interval", "predicted", "seeds"]
-    return table(head, rows) + bullets(findings(results)) + note(_INTERVALS_NOTE)
+    return table(head, rows) + note(_INTERVALS_NOTE)
 
 
 _INTERVALS_NOTE = (
@@ -131,7 +133,7 @@ _INTERVALS_NOTE = (
 
 
 def _prediction(one: Mapping[str, Any]) -> str:
-    return f"within ±{one['margin']:g}" if one["expect"] == "zero" else escape(one["expect"])
+    return escape(format_prediction(one))
 
 
 def _sum(terms: Sequence[Mapping[str, Any]]) -> str:
@@ -319,7 +321,7 @@ def _settings(study: Study) -> str:
     ]
     evaluations = [(escape(name), [escape(_arguments(one))]) for name, one in settings["evaluations"].items()]
     return (
-        f"<p>{escape(_RUN_NOTE.format(seeds=', '.join(map(str, settings['seeds']))))}</p>"
+        f"<p>{escape(_run_note(settings))}</p>"
         + table(["condition", "base", "training data", "evaluation"], conditions)
         + details("Cost of training, means over seeds", table(
             ["arm", "seeds", "steps", "episodes", "distinct tasks", "tokens", "CPU seconds"], budget
@@ -338,11 +340,14 @@ def _settings(study: Study) -> str:
     )  # fmt: skip
 
 
-_RUN_NOTE = (
-    "Seeds: {seeds}. Every run of a condition starts from the same base model. The arms that learn from rewards "
-    "differ in their reward (and in when it is paid) alone: same settings, same seeds, same order of tasks. The "
-    "last weights of every run are measured; no checkpoint and no seed is chosen by its figures."
-)
+def _run_note(settings: Mapping[str, Any]) -> str:
+    fields = ", ".join(["reward", "dense", *settings["may_differ"]])
+    return (
+        f"Seeds: {', '.join(map(str, settings['seeds']))}. Every run of a condition starts from the same base "
+        f"model. The arms that learn from rewards differ in these settings alone: {fields}; they have the same "
+        "seeds, the same order of tasks and the same budget. The last weights of every run are measured; no "
+        "checkpoint and no seed is chosen by its figures."
+    )
 
 
 def _arguments(value: Any) -> str:
@@ -358,13 +363,11 @@ def _limits(study: Study) -> list[str]:
     spans = [one["high"] - one["low"] for one in decided if one["measure"] in SHARES and "high" in one]
     found = [
         "The model is tiny and was taught this tool format beforehand; questions and teacher come from programs. "
-        "What helps or hurts it need not do the same to a model of billions of parameters. Rewards are "
-        "reconstructions, adapted to whole episodes: nothing here reproduces a published result.",
+        "What helps or hurts it need not do the same to a model of billions of parameters. Published rewards are "
+        "adapted to whole episodes, and some are reconstructions: nothing here reproduces a published result.",
         f"{seeds} seeds and {min(counts, default=0)} to {max(counts, default=0)} tasks a split. The interval of a "
         f"hypothesis in success or shares is {100 * min(spans, default=0.0):.0f} to "
         f"{100 * max(spans, default=0.0):.0f} points wide; smaller effects cannot be seen.",
-        f"With {len(decided)} hypotheses at 95 %, about {0.05 * len(decided):.1f} would be decided by chance if "
-        "there were no effects at all.",
         "All arms that learn from rewards share one set of settings. A reward might do better with its own: "
         "rewards are compared at equal settings, not at their best.",
     ]

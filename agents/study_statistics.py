@@ -437,11 +437,19 @@ def write_finding(decided: Mapping[str, Any], quick: bool = False) -> str:
         notes.append(f"never reached in {decided['censored']} runs, which count with all their tokens")
     if quick:
         notes.append("quick settings, which say next to nothing")
-    predicted = decided["expect"] if decided["expect"] != "zero" else f"within ±{decided['margin']:g}"
+    predicted = format_prediction(decided)
     return (
         f"{decided['verdict'].capitalize()}: {statement} ({amount}{unit}, 95 % interval {low} to {high}, "
         f"predicted {predicted}; {'; '.join(notes)})."
     )
+
+
+def format_prediction(hypothesis: Mapping[str, Any]) -> str:
+    """Write what a hypothesis predicts: a sign, or the range that counts as zero."""
+    if hypothesis["expect"] != "zero":
+        return str(hypothesis["expect"])
+    measure = hypothesis["measure"]
+    return f"within ±{format_amount(measure, hypothesis['margin']).removeprefix('+')}{get_unit(measure)}"
 
 
 def format_amount(measure: str, value: float) -> str:

@@ -4,7 +4,8 @@ Run it with `python -m agents.train grpo-mentor steps=10`, or `mentor-gym train`
 it beside `agents.rollout` (stages 2 to 10 of a step) and `agents.grpo` (11 to 14).
 
 A run's folder holds `config.yaml`, `metrics.jsonl` (one JSON object a step), TensorBoard events,
-`checkpoint-<step>/` (see `agents.checkpoint`) and, at the end, `final/`, a checkpoint too.
+`checkpoint-<step>/` (see `agents.checkpoint`) and, at the end, `final/`, a checkpoint too. Where they were asked
+for, `transcripts/step-<step>/` has the episodes of a step.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from agents.rollout import Rollout
 from agents.sft import TeacherTokens
 from agents.trajectory import Trajectory
 from mentor_gym.rewards.matching import set_f1, student_calls, teacher_calls
+from mentor_gym.transcripts import TRANSCRIPTS, Episode, write_transcripts
 
 # Settings that do not change what the steps so far would have been.
 _FREE = {
@@ -164,6 +166,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             if config.eval_every and (step % config.eval_every == 0 or is_last):
                 record.update(validate(agent, config))
             log.write(record)
+            if config.transcripts_every and (step % config.transcripts_every == 0 or is_last):
+                keep_transcripts(output / "transcripts" / f"step-{step}", trajectories, size)
             if not is_sound:
                 log.note(f"step {step}: an update was skipped, its loss or gradient was not finite")
 
@@ -318,6 +322,18 @@ def _has_signal(group: Sequence[Trajectory]) -> bool:
     """Whether the returns of a group differ: GRPO learns nothing where they do not."""
     # In single precision, as the learners compare them: equal sums of different terms count as equal.
     return len({np.float32(trajectory.total_reward) for trajectory in group}) > 1
+
+
+def keep_transcripts(folder: Path, trajectories: Sequence[Trajectory], size: int) -> None:
+    """Write the episodes of a step, `size` of each task side by side, for `mentor-gym rewards compare`.
+
+    A folder of its own for each step: a resumed run writes it again, whatever was in it.
+    """
+    episodes = [
+        Episode(trajectory.transcript, trajectory.source, f"{place // size}/{trajectory.task_id}")
+        for place, trajectory in enumerate(trajectories)
+    ]
+    write_transcripts(folder / TRANSCRIPTS, episodes)
 
 
 def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:

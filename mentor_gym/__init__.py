@@ -54,6 +54,14 @@ for _suite in (*SUITES, *EXTRA_SUITES):
         f"MentorTool-{_suite.title()}-v0", entry_point="mentor_gym:make_env", kwargs={"suite": _suite}, **_BARE
     )
 
+# One turn an episode, behind a teacher's first ones; not a `MentorToolEnv`, and made into vectors by Gymnasium.
+gym.register(
+    "MentorStepwise-v0",
+    entry_point="mentor_gym.stepwise:StepwiseExpert",
+    order_enforce=False,
+    disable_env_checker=True,
+)
+
 __all__ = [
     "MentorToolEnv",
     "MentorToolVectorEnv",

@@ -518,9 +518,7 @@ def demo(
 def study(
     plan: Annotated[str, typer.Argument(help="A study's YAML file, or the name of a shipped one.")] = "study",
     out: Annotated[Path, typer.Option(help="Folder for the runs and the report.")] = Path("runs/study"),
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A few steps of all, to see that it runs.")
-    ] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A few steps of all, to see that it runs.")] = False,
     only: Annotated[
         list[str] | None, typer.Option(help="Only the runs of this condition; may be repeated.")
     ] = None,

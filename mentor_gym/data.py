@@ -133,7 +133,7 @@ def load_tasks(path: Path, suite: str, split: str, tools: Mapping[str, Tool]) ->
             task = _decoder.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DataError(f"{where}: {name_field(str(error))}") from None
-        _check_row(task, where, suite, split, tools)
+        check_row(task, where, suite, split, tools)
         if task.id in seen:
             raise DataError(f'{where}: field "id": {task.id!r} stands twice in this file')
         seen.add(task.id)
@@ -160,7 +160,19 @@ def name_field(message: str, row: type[msgspec.Struct] = Task, what_it_is: str =
     return f"not {what_it_is}: {message}"
 
 
-def _check_row(task: Task, where: str, suite: str, split: str, tools: Mapping[str, Tool]) -> None:
+def check_row(task: Task, where: str, suite: str, split: str, tools: Mapping[str, Tool]) -> None:
+    """Refuse a task row that does not fit where it stands.
+
+    Args:
+        task: The row.
+        where: How messages name it: file and line.
+        suite: The suite that it must belong to.
+        split: The split.
+        tools: The tools of the suite's box.
+
+    Raises:
+        DataError: A field does not fit; names it.
+    """
     for field, value, expected in (("suite", task.suite, suite), ("split", task.split, split)):
         if value != expected:
             raise DataError(f'{where}: field "{field}": expected {expected!r}, got {value!r}')

@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from mentor_gym.data import DataError, _check_row, name_field
+from mentor_gym.data import DataError, check_row, name_field
 from mentor_gym.protocol import parse_action, render_results
 from mentor_gym.suites import is_suite_name, load_suite
 from mentor_gym.suites.base import Suite
@@ -244,7 +244,7 @@ class _Reader:
         if task.id != row.task_id:
             raise DataError(f'{where}: field "task.id": expected {row.task_id!r}, got {task.id!r}')
         offered: dict[str, Any] = dict.fromkeys(_tool_names(task))
-        _check_row(task, f"{where}, in task", row.suite, row.split, offered)
+        check_row(task, f"{where}, in task", row.suite, row.split, offered)
         for name in row.tools:
             if name not in offered:
                 raise DataError(f'{where}: field "tools": the task offers no tool {name!r}')

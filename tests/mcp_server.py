@@ -31,7 +31,12 @@ TOOLS = [
         "description": "Count the calls of this tool.",
         "inputSchema": {"type": "object", "properties": {}},
     },
-    {"name": "pid", "description": "Which process this is.", "inputSchema": {"type": "object"}},
+    {
+        "name": "pid",
+        "description": "Which process this is.",
+        "inputSchema": {"type": "object"},
+        "annotations": {"readOnlyHint": True},
+    },
     {
         "name": "trouble",
         "description": "Make trouble.",

@@ -452,6 +452,14 @@ def test_row_38_no_server_outlives_its_process_and_stderr_stays_silent(word, end
 # State.
 
 
+@pytest.mark.parametrize(("stateful", "expected"), [(False, {True}), (True, {False})])
+def test_a_tool_is_read_only_where_its_server_or_its_box_says_so(stateful, expected):
+    box = McpBox(SERVER, stateful=stateful)
+    marks = {name: facts.read_only for name, facts in box.tool_facts(list(box.tools)).items()}
+    assert marks.pop("pid") is True
+    assert set(marks.values()) == expected
+
+
 def test_a_stateful_box_has_a_server_of_its_own_for_every_episode():
     one, other = (McpBox(SERVER, stateful=True) for _ in range(2))
     for box in (one, other):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,17 +195,20 @@ def test_runs_are_ordered_so_that_seeds_are_complete(settings: study_plan.Settin
 
 def test_a_fingerprint_follows_what_a_run_depends_on(settings: study_plan.Settings, tmp_path: Path) -> None:
     folders = Folders(tmp_path, quick=False)
-    suite = Path(study_plan.find_suite(settings, "notes", folders))
-    suite.parent.mkdir(parents=True)
-    suite.write_text("name: notes")
+    runs = {run.key: run for run in study_plan.list_runs(settings)}
+    # Nothing is known of a run on data that is not made.
+    assert {study_plan.Fingerprints(settings, folders).of(run) for run in runs.values()} == {""}
+    with pytest.raises(StudyError, match="not made"):
+        study.make_run(settings, runs["with/sft-seed1"], folders)
+    suite = make_suite(settings, folders, "name: notes")
     model = tmp_path / "model"
     model.mkdir()
     (model / "weights").write_text("a")
     settings.bases["small"] = str(model)
-    runs = {run.key: run for run in study_plan.list_runs(settings)}
 
     def fingerprints() -> dict[str, str]:
-        return {key: study_plan.fingerprint_run(settings, run, folders) for key, run in runs.items()}
+        prints = study_plan.Fingerprints(settings, folders)
+        return {key: prints.of(run) for key, run in runs.items()}
 
     def changed(before: dict[str, str]) -> set[str]:
         return {key for key, value in fingerprints().items() if value != before[key]}
@@ -232,11 +236,21 @@ def test_a_fingerprint_follows_what_a_run_depends_on(settings: study_plan.Settin
     assert changed(before) == {key for key in runs if key.startswith("with/")}
     # Where it is kept does not matter.
     moved = Folders(tmp_path / "elsewhere", quick=False)
-    copied = Path(study_plan.find_suite(settings, "notes", moved))
-    copied.parent.mkdir(parents=True)
-    copied.write_text("name: third")
-    run = runs["with/sft-seed1"]
-    assert study_plan.fingerprint_run(settings, run, moved) == study_plan.fingerprint_run(settings, run, folders)
+    make_suite(settings, moved, "name: third")
+    assert study_plan.Fingerprints(settings, moved).of(runs["with/sft-seed1"]) == fingerprints()["with/sft-seed1"]
+    # Made with other arguments.
+    settings.data["notes"]["notes"] = 1.0
+    assert fingerprints()["with/sft-seed1"] == ""
+
+
+def make_suite(settings: study_plan.Settings, folders: Folders, content: str) -> Path:
+    """Put a file in the place of a data variant, as if it had been made."""
+    suite = Path(study_plan.find_suite(settings, "notes", folders))
+    suite.parent.mkdir(parents=True)
+    suite.write_text(content)
+    done = {"fingerprint": study_plan.fingerprint_data(settings, "notes")}
+    (folders.data("notes") / "run.json").write_text(json.dumps(done))
+    return suite
 
 
 # The statistics
@@ -457,6 +471,7 @@ def test_hypotheses_are_decided_by_their_statistics(results: dict[str, Any]) -> 
     assert (times["mean"], times["censored"], times["verdict"]) == (-30.0, 2, "held")
     sentence = study_statistics.write_finding(times)
     assert "never reached in 2 runs" in sentence
+    assert "predicted within ±0.1 thousand tokens" in sentence
     assert study_statistics.write_finding(tools).startswith(
         "Held: MENTOR uses tools more than sparse (+50.0 points, 95 % interval +50.0 to +50.0, predicted positive;"
     )
@@ -477,7 +492,11 @@ def test_missing_seeds_and_arms_weaken_a_verdict(results: dict[str, Any]) -> Non
     assert study_statistics.write_finding(none) == "Not run: MENTOR uses tools more than sparse."
 
 
-def test_results_alone_give_the_same_report(results: dict[str, Any], tmp_path: Path) -> None:
+def test_results_alone_give_the_same_report(
+    results: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = study_report.plot_figures({**results, "summary": study_statistics.summarise(results)})
+    monkeypatch.setattr(study_report, "plot_figures", lambda given: drawn)
     first = study.write_results(results, tmp_path / "first", Console(file=io.StringIO()))
     stored = json.loads((tmp_path / "first" / "results.json").read_text())
     assert stored["runs"] == results["runs"]
@@ -542,6 +561,10 @@ def test_names_of_lines_keep_their_order_and_distance() -> None:
     placed = study_plots.spread_out(heights, 0.08)
     assert np.argsort(placed).tolist() == np.argsort(heights).tolist()
     assert min(np.diff(sorted(placed))) >= 0.08 - 1e-9
+    capped = study_plots.spread_out(heights, 0.08, most=0.7)
+    assert max(capped) == 0.7
+    assert np.argsort(capped).tolist() == np.argsort(heights).tolist()
+    assert min(np.diff(sorted(capped))) >= 0.08 - 1e-9
 
 
 # Running
@@ -558,6 +581,8 @@ class Engine:
         monkeypatch.setattr("agents.base.load_agent", self.load_agent)
         drawn = dict.fromkeys(("axis-notes", "curves", "zero-variance"), (b"", b""))
         monkeypatch.setattr(study_report, "plot_figures", lambda results: drawn)
+        fast = partial(study_statistics.summarise, resampler=Resampler(resamples=50))
+        monkeypatch.setattr(study, "summarise", fast)
 
     def run_jobs(self, jobs: list[Job], *rest: Any, **options: Any) -> None:
         assert options["keep_going"]

@@ -32,6 +32,8 @@ from agents.lora import has_lora
 from agents.rollout import Rollout
 from agents.train import TaskOrder, main, train
 from agents.trajectory import Trajectory
+from mentor_gym.rewards import make_reward
+from mentor_gym.transcripts import read_transcripts
 
 
 class Crash(BaseException):
@@ -849,3 +851,21 @@ def test_a_reward_that_changes_is_told_how_many_steps_are_done(
     monkeypatch.setattr(Rollout, "set_training_step", listening)
     train(make_config(folder, tmp_path / "run", steps=3, save_every=1), progress=False)
     assert told == [0, 1, 2]
+
+
+def test_episodes_are_kept_for_comparing_rewards(folder: str, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    config = make_config(folder, output, steps=5, transcripts_every=2)
+    train(config, progress=False)
+    kept = output / "transcripts"
+    # Every second step, and the last.
+    assert sorted(path.name for path in kept.iterdir()) == ["step-2", "step-4", "step-5"]
+    episodes = read_transcripts(output)
+    assert len(episodes) == 3 * 2 * 3
+    groups: dict[str | None, list[str]] = {}
+    for episode in episodes:
+        groups.setdefault(episode.group, []).append(episode.transcript.task.id)
+    assert all(len(ids) == 3 and len(set(ids)) == 1 for ids in groups.values())
+    last = read_transcripts(kept / "step-5")
+    paid = [sum(make_reward("sparse")(episode.transcript).values()) for episode in last]
+    assert sum(paid) / len(paid) == pytest.approx(read(output)[-1]["reward"])

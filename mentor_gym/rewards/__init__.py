@@ -67,7 +67,7 @@ PRESETS: dict[str, Preset] = {
     "step-aligned": Preset(
         StepAlignedReward,
         {},
-        "a correct answer, and each call aligned with the teacher's in order, in part too; meant for dense payment",
+        "a correct answer, and each call aligned with the teacher's in order, in part too; for dense payment",
     ),
     "toolrl": Preset(
         ToolRLReward,
@@ -78,12 +78,12 @@ PRESETS: dict[str, Preset] = {
     "r1-searcher": Preset(
         R1SearcherReward,
         {},
-        "R1-Searcher: the F1 of the answer's words, less 1 for a violation; with stage_1_steps, at first for searching",
+        "R1-Searcher: the F1 of the answer's words, less 1 for a violation; with stage_1_steps, searches first",
     ),
     "steptool": Preset(
         StepToolReward,
         {},
-        "StepTool: each call's success and contribution, then the verdict; meant for dense payment; a reconstruction",
+        "StepTool: each call's success and contribution, then the verdict; for dense payment; a reconstruction",
     ),
     "srl": Preset(SRLReward, {}, "SRL: how similar each turn is to the teacher's, as texts; -1 for bad format"),
     "tool-n1": Preset(

@@ -8,7 +8,7 @@ A variant has the problems of a shipped split, in their order and wordings; thre
   Only problems for which both can be had are kept, so that the tasks at every share of this knob are the same.
   Where there are several ways, the teacher takes any of them.
 - *noise*: a share of the teacher's traces is spoilt, by a wrong tool, a wrong argument, or a call too many. A
-  teacher that goes wrong goes on with what it got, so that its answer is wrong too: nobody has filtered the traces.
+  teacher that goes wrong goes on with what it got, so that its answer is wrong too: nobody has filtered them.
 
     from mentor_gym.suites.math_variants import write_variant
     write_variant(Path("runs/notes"), notes=0.5, reliability=0.9)    # then suite=runs/notes/suite.yaml

@@ -106,7 +106,11 @@ class RewardSubject:
     def draw(self, count: int, series: int) -> list[Transcript]:
         """Draw transcripts; every check has a series of its own, which no other has shown to the reward."""
         tasks = [task for tasks in self.tasks.values() for task in tasks]
-        return fuzz_transcripts(tasks, min(count, self.count), 1_000 * self.seed + series)
+        drawn = fuzz_transcripts(tasks, min(count, self.count), 1_000 * self.seed + series)
+        box = load_suite(self.suite).box
+        for transcript in drawn:
+            transcript.tools = box.tool_facts(transcript.task.tools)
+        return drawn
 
     @cached_property
     def drawn(self) -> list[Transcript]:

@@ -226,18 +226,25 @@ class McpBox(ToolBox):
                 _listings[server] = self._listing
         return self._listing
 
-    def _can_offer(self, name: str, description: str, parameters: dict[str, Any]) -> bool:
+    def _can_offer(self, name: str, description: str, parameters: dict[str, Any], read_only: bool) -> bool:
         try:
-            self._make(name, description, parameters)
+            self._make(name, description, parameters, read_only)
         except (ValueError, RecursionError) as error:
             why = str(error).splitlines()[0][:200]
             _log.warning("MCP server %s: tool %r is left out: %s", self._connection.name, name[:64], why)
             return False
         return True
 
-    def _make(self, name: str, description: str, parameters: dict[str, Any]) -> Tool:
-        function = partial(self._call, name)
-        return Tool(function, name, _tidy(description) or name, tighten(parameters), self._max_output_chars)
+    def _make(self, name: str, description: str, parameters: dict[str, Any], read_only: bool) -> Tool:
+        # A server that says nothing leaves it to the box: without `stateful`, no call may change a later one.
+        return Tool(
+            partial(self._call, name),
+            name,
+            _tidy(description) or name,
+            tighten(parameters),
+            self._max_output_chars,
+            read_only=True if read_only else None,
+        )
 
     def _call(self, tool: str, /, **arguments: Any) -> str:
         self.down = None
@@ -261,7 +268,7 @@ class McpBox(ToolBox):
         session = self._connection.prepare()
         if session is self._session:
             return
-        self._connection.check({name: schema for name, _, schema in self._list().tools})
+        self._connection.check({name: schema for name, _, schema, _ in self._list().tools})
         for name, arguments, answer in self._calls:
             if _digest(*self._ask(name, arguments)) != answer:
                 self._connection.fail(Down(STATE_LOST))

@@ -117,13 +117,14 @@ class Listing(msgspec.Struct, frozen=True):
     Attributes:
         name: Its name.
         version: Its version; empty when it says none.
-        tools: Name, description and JSON schema of the arguments of each tool, in the server's order.
+        tools: Name, description and JSON schema of the arguments of each tool, and whether the server says that
+            it changes nothing; in the server's order.
         unreadable: Name of each tool that cannot be read, and why.
     """
 
     name: str
     version: str
-    tools: tuple[tuple[str, str, dict[str, Any]], ...]
+    tools: tuple[tuple[str, str, dict[str, Any], bool], ...]
     unreadable: tuple[tuple[str, str], ...] = ()
 
 
@@ -271,7 +272,7 @@ class Connection:
             session = self.prepare()
             began = time.monotonic()
             try:
-                now = {name: schema for name, _, schema in session.list().tools}
+                now = {name: schema for name, _, schema, _ in session.list().tools}
                 if any(now.get(name) != schema for name, schema in tools.items()):
                     raise Down(CHANGED)
             except Down as error:
@@ -371,12 +372,16 @@ class Session:
         client = self._client
         assert client is not None
         info = client.server_info
-        found: dict[str, tuple[str, str, dict[str, Any]]] = {}
+        found: dict[str, tuple[str, str, dict[str, Any], bool]] = {}
         cursor = None
         while True:
             page = await client.list_tools(cursor=cursor)
             for tool in page.tools:
-                found[tool.name] = (tool.name, tool.description or tool.title or "", tool.input_schema)
+                hints = tool.annotations
+                read_only = hints is not None and hints.read_only_hint is True
+                found[tool.name] = (
+                    tool.name, tool.description or tool.title or "", tool.input_schema, read_only,
+                )  # fmt: skip
             cursor = page.next_cursor
             # A server that turns pages in a circle ends here too.
             if not cursor or len(found) > MAX_TOOLS or not page.tools:
