@@ -170,7 +170,7 @@ def _load_agent(name: str, options: Sequence[str] | None, given: dict[str, Any],
 def _configs() -> dict[str, Path]:
     """Return the shipped training configurations by name; the demo's settings are not one of them."""
     folder = Path(str(resources.files("agents"))) / "configs"
-    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.stem != "demo"}
+    return {path.stem: path for path in sorted(folder.glob("*.yaml")) if path.stem not in ("demo", "study")}
 
 
 @app.command()
