@@ -9,11 +9,12 @@ STAMP := $(VENV)/.installed
 # Small models on few cores: threads of torch and of pytest's workers only get in each other's way.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help venv demo test test-slow fuzz lint bench data clean
+.PHONY: help venv demo study test test-slow fuzz lint bench data clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo       train every arm, compare them, write runs/demo/report.html (ARGS=--quick: 2 minutes)"
+	@echo "make study      the study of teacher guidance: every run that is missing, then runs/study/report.html"
 	@echo "make test       lint, types, tests and doctests"
 	@echo "make test-slow  the tests that train models, minutes long"
 	@echo "make fuzz       fuzz actions, arguments and states, a minute each (ARGS=600: ten minutes each)"
@@ -40,6 +41,9 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/mentor-gym demo $(ARGS)
+
+study: $(STAMP)
+	$(BIN)/mentor-gym study configs/study.yaml $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
