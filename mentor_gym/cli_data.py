@@ -300,3 +300,31 @@ def split_(
     made = split_rows(read_source(source, split), out, shares, seed, by, evaluation_data)
     for each, rows in made.items():
         print(f"{out / f'{each}.jsonl'}: {rows} rows")
+
+
+@data_app.command()
+def vary(
+    out: Annotated[Path, typer.Option(help="Folder to write; must not exist, or be empty.")],
+    split: Annotated[str, typer.Option(help="The split of math whose problems are taken.")] = "train",
+    notes: Annotated[float, typer.Option(help="Share of prompts with a note of the answer.")] = 0.0,
+    reliability: Annotated[float, typer.Option(help="Share of the notes that are right.")] = 1.0,
+    paths: Annotated[float | None, typer.Option(help="Share of tasks that can be done in several ways.")] = None,
+    noise: Annotated[float, typer.Option(help="Share of teacher traces that are spoilt.")] = 0.0,
+    calls: Annotated[
+        list[int] | None, typer.Option(help="Only problems of so many calls; may repeat.")
+    ] = None,
+    rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many tasks.")] = None,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
+) -> None:
+    """Write a split of `math` in which one thing is turned, as a suite: for controlled studies of rewards.
+
+    Examples:
+    - `mentor-gym data vary --notes 0.5 --reliability 0.9 --calls 1 --out runs/notes`
+
+    - `mentor-gym train grpo-sparse suite=runs/notes/suite.yaml eval_every=0`
+    """
+    from mentor_gym.suites.math_variants import write_variant
+
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise ValueError(f"--out {out}: must not exist, or be an empty folder")
+    print(write_variant(out, split, rows, calls, notes, reliability, paths, noise, seed))

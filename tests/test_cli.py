@@ -19,7 +19,7 @@ from mentor_gym import cli
 from mentor_gym.play import NotUnderstood, read_line
 from mentor_gym.protocol import parse_action
 from mentor_gym.rewards import PRESETS
-from mentor_gym.suites import EXTRA_SUITES
+from mentor_gym.suites import EXTRA_SUITES, load_suite
 from mentor_gym.suites.bfcl_suite import EvaluationSuite
 from mentor_gym.tools.math import math_box
 
@@ -80,6 +80,9 @@ def test_no_arguments_show_the_commands(run: Run) -> None:
         "data export",
         "data stats",
         "data split",
+        "data vary",
+        "rewards compare",
+        "study",
         "record",
         "serve-mcp",
     ],
@@ -538,6 +541,26 @@ def test_rebuild_keeps_rows_whose_tools_cannot_run_here(
     assert code == 0
     assert "code-full: its rows stay as they are" in out
     assert json.loads((tmp_path / "manifest.json").read_text())["files"]["code-full/train.jsonl"] == entry
+
+
+def test_a_split_is_varied(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "notes"
+    command = ("data", "vary", "--split", "test", "--notes", "1", "--calls", "1", "--rows", "5")
+    code, out, _ = run(*command, "--out", folder)
+    assert code == 0
+    assert out.strip() == str(folder / "suite.yaml")
+    tasks = load_suite(str(folder / "suite.yaml")).tasks("test")
+    assert [(task.meta["note"], task.meta["calls"]) for task in tasks] == [("right", 1)] * 5
+    assert_one_line_error(run(*command, "--out", folder), "must not exist, or be an empty folder")
+    assert_one_line_error(run("data", "vary", "--noise", "2", "--out", tmp_path / "b"), "noise must be between")
+
+
+def test_a_study_shows_its_plan_and_runs_nothing(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("study", "configs/study.yaml", "--plan", "--out", tmp_path / "study")
+    assert code == 0
+    assert "0 of" in out
+    assert not (tmp_path / "study").exists()
+    assert_one_line_error(run("study", "configs/studi.yaml", "--plan"), "studi.yaml")
 
 
 def test_data_comes_in_is_counted_divided_and_goes_out(run: Run, tmp_path: Path) -> None:
