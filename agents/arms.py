@@ -2,7 +2,7 @@
 
 An arm is the shipped training config of its name with the settings of `configs/demo.yaml` on top; the GRPO arms
 may differ in their reward alone. `run_arm` is what happens in one process of the demo. Which runs there are, and
-what is made of them, stands in `agents.demo`.
+what is made of them, stands in `agents.demo`. `train_run` and `measure_split` make the runs of a study too.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ matplotlib.use("Agg")  # Worker machines have no display.
 
 from matplotlib.figure import Figure
 
+from mentor_gym.html import escape
+
 # Arm -> (label, colour, marker, line style).
 STYLES: dict[str, tuple[str, str, str, str]] = {
     "base": ("Base", "#8C8C8C", "o", ":"),
@@ -63,6 +65,12 @@ def get_style(arm: str) -> tuple[str, str, str, Any]:
         return STYLES.get(arm) or STUDY_STYLES[arm]
     # Not hash(): that changes from process to process.
     return arm, _SPARE[sum(arm.encode()) % len(_SPARE)], "P", "-"
+
+
+def arm_name(arm: str) -> str:
+    """Write an arm's label for a page, behind a dot in its colour; returns HTML."""
+    label, colour, *_ = get_style(arm)
+    return f'<span class="dot" style="background:{colour}"></span>{escape(label)}'
 
 
 def smooth(values: Sequence[float], window: int = SMOOTHING) -> np.ndarray:

@@ -10,9 +10,9 @@ import json
 import re
 from typing import Any
 
-from agents.page import arm_name, bullets, details, escape, note, page, picture, table
-from agents.plots import get_style, plot_curves, plot_similarity
+from agents.plots import arm_name, get_style, plot_curves, plot_similarity
 from agents.summary import BUDGET, CASES, RESAMPLES, format_points, make_headline, write_sentence
+from mentor_gym.html import bullets, details, escape, note, page, picture, table
 
 
 def write_report(results: dict[str, Any]) -> str:
@@ -42,7 +42,7 @@ def write_report(results: dict[str, Any]) -> str:
     }
     warnings = [_QUICK_NOTE] if results["quick"] else []
     title = "Teaching one small model to use tools"
-    return page("mentor-gym demo", title, make_headline(results), warnings, sections)
+    return page(title, make_headline(results), sections, name="mentor-gym demo", warnings=warnings)
 
 
 _QUICK_NOTE = (

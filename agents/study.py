@@ -7,9 +7,9 @@ arm is trained in every condition with every seed, each run a process of its own
 is kept: a study that was interrupted goes on where it stopped, and a run whose settings, base, data or evaluation
 have changed since is done again. A run that fails leaves the others alone.
 
-What a study consists of stands in `agents.study_plan`, the statistics in `agents.study_statistics`, figures and
-page in `agents.study_report`. `results.json` holds all that those two need, so that it can be kept without the
-runs.
+What a study consists of stands in `agents.study_plan`, how its file is read in `agents.study_reader`, the
+statistics in `agents.study_statistics`, figures and page in `agents.study_report`. `results.json` holds all that
+those two need, so that it can be kept without the runs.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ from agents.study_plan import (
     is_rl,
     list_made,
     list_runs,
-    load_study,
     make_config,
     read_settings,
 )
+from agents.study_reader import load_study
 from agents.study_statistics import findings, pack, summarise
 from mentor_gym import __version__
 
@@ -106,7 +106,11 @@ def study(
         StudyError: The settings do not fit; or runs failed, in which case the report of the others is written.
     """
     out, console = Path(out), Console()
-    if report_only and str(path).endswith(".json"):
+    if plan and report_only:
+        raise StudyError("--plan lists what would be run, --report-only runs nothing: choose one of them")
+    if str(path).endswith(".json"):
+        if not report_only:
+            raise StudyError(f"{path}: results of a study cannot be run again, only shown: --report-only does it")
         return write_results(_read_results(Path(path)), out, console)
     settings = load_study(path, quick)
     folders = Folders(out, quick)
@@ -382,7 +386,6 @@ def write_results(results: dict[str, Any], out: Path, console: Console | None = 
             console.print(f"- {sentence}", highlight=False, markup=False, soft_wrap=True)
         if results["missing"]:
             console.print(f"{len(results['missing'])} runs are missing", highlight=False)
-        console.print(f"report: {report}", highlight=False, soft_wrap=True)
     return report
 
 
@@ -438,7 +441,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.job:
             _run_job(options.job, Folders(options.out, options.quick))
             return
-        study(
+        report = study(
             options.path, options.out, options.quick, options.only, options.workers, options.plan,
             options.report_only,
         )  # fmt: skip
@@ -446,7 +449,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.exit(2, f"error: {error}\n")
     except KeyboardInterrupt as error:
         code = getattr(error, "exit_code", 130)
-        parser.exit(code, f"{error} run the same command again, finished runs are kept\n")
+        parser.exit(code, f"{str(error) or 'interrupted;'} run the same command again, finished runs are kept\n")
+    if report is not None:
+        print(f"report: {report}")
 
 
 def _run_job(key: str, folders: Folders) -> None:

@@ -1,7 +1,7 @@
 """The figures of a study: dose and response on every axis, and what happened while the arms were trained.
 
 All are drawn from gathered results with their `summary`. Colours, markers and line styles are those of
-`agents.plots`, so that an arm looks the same everywhere, and every line ends at its name.
+`agents.plots`, so that an arm looks the same everywhere.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 from PIL import Image
 
@@ -47,7 +48,8 @@ _MOST_PANELS = 8
 def plot_axis(results: Mapping[str, Any], axis: Mapping[str, Any], dark: bool = False) -> bytes:
     """Draw the dose and response of one axis: a panel for each measure, the mean of every arm at every level.
 
-    Bars are 95 % intervals. Marks of one level stand side by side so that none hides another.
+    Bars are 95 % intervals. Marks of one level stand side by side so that none hides another. An axis of one level
+    has no dose: its arms stand below each other.
 
     Args:
         results: Results with their `summary`.
@@ -59,56 +61,107 @@ def plot_axis(results: Mapping[str, Any], axis: Mapping[str, Any], dark: bool = 
     """
     study, theme = Study(results), THEMES[dark]
     panels = list_panels(study, axis)
-    levels = axis["levels"]
     arms = [arm for arm in [BASE, *study.arms] if any(_cell(results, arm, axis, panel) for panel in panels)]
     columns = min(2, max(1, len(panels)))
     rows = max(1, math.ceil(len(panels) / columns))
-    figure = Figure(figsize=(6.2 * columns, 3.5 * rows), layout="constrained", facecolor=theme["face"])
+    draw, height = (_draw_levels, 3.5) if len(axis["levels"]) > 1 else (_draw_arms, 0.9 + 0.26 * len(arms))
+    legend = 0.25 * math.ceil(len(arms) / (1 + 2 * columns)) if draw is _draw_levels else 0.0
+    size = (6.2 * columns, height * rows + legend)
+    figure = Figure(figsize=size, layout="constrained", facecolor=theme["face"])
     plots = figure.subplots(rows, columns, squeeze=False).flatten()
-    places = np.array([float(level["value"]) for level in levels])
-    step = float(np.diff(np.unique(places)).min()) if len(np.unique(places)) > 1 else 1.0
     for plot, (measure, split) in zip(plots, panels):
-        ends = []
-        factor = 100 if measure in SHARES else 0.001 if measure == "tokens_to_threshold" else 1
-        for order, arm in enumerate(arms):
-            found = _cell(results, arm, axis, (measure, split))
-            if not found:
-                continue
-            label, colour, marker, line = get_style(arm)
-            shift = step * 0.62 * ((order + 0.5) / len(arms) - 0.5)
-            x = np.array([places[index] + shift for index, _ in found])
-            mean, low, high = (
-                factor * np.array([cell[key] for _, cell in found]) for key in ("mean", "low", "high")
-            )
-            plot.plot(x, mean, color=colour, linestyle=line, linewidth=1.1, alpha=0.75, zorder=2)
-            plot.errorbar(
-                x, mean, yerr=[np.maximum(mean - low, 0), np.maximum(high - mean, 0)], color=colour, marker=marker,
-                markersize=6, markeredgecolor=theme["face"], markeredgewidth=0.6, linestyle="none", elinewidth=1.5,
-                capsize=2.5, zorder=3,
-            )  # fmt: skip
-            ends.append((float(x[-1]), float(mean[-1]), label, colour))
+        found = {arm: _cell(results, arm, axis, (measure, split)) for arm in arms}
         unit = ", %" if measure in SHARES else ", thousands" if measure == "tokens_to_threshold" else ""
         title = NAMES[measure] + (f" on {split}" if split else "") + unit
         plot.set_title(title[0].upper() + title[1:], fontsize=10.5, color=theme["ink"], loc="left")
-        plot.set_xticks(places, [level["label"] for level in levels])
-        plot.set_xlim(places.min() - 0.42 * step, places.max() + 0.42 * step)
-        if measure in SHARES:
-            # The whole range, so that a small difference looks small.
-            plot.set_ylim(-2, 102)
         paint(plot, theme)
-        plot.grid(visible=False, axis="x")
-        for between in (places[1:] + places[:-1]) / 2:
-            plot.axvline(between, color=theme["grid"], linewidth=0.7, zorder=0)
-        name_lines(plot, ends, theme)
+        draw(plot, axis, measure, found, theme)
     for plot in plots[len(panels) :]:
         plot.set_axis_off()
+    if draw is _draw_levels and arms:
+        # Names at the ends of lines would need leaders, and those look like trends.
+        handles = [_make_handle(arm, theme) for arm in arms]
+        figure.legend(
+            handles=handles, loc="outside lower center", ncols=1 + 2 * columns, frameon=False,
+            labelcolor=theme["ink"], handlelength=3, fontsize=9,
+        )  # fmt: skip
     return shrink(png(figure))
 
 
+_Found = Sequence[tuple[int, Mapping[str, float]]]
+
+
+def _draw_levels(
+    plot: Any, axis: Mapping[str, Any], measure: str, found: Mapping[str, _Found], theme: Mapping[str, str]
+) -> None:
+    """Draw the levels of an axis from left to right, and in each of them the arms."""
+    places = np.array([float(level["value"]) for level in axis["levels"]])
+    step = float(np.diff(np.unique(places)).min()) if len(np.unique(places)) > 1 else 1.0
+    for order, (arm, cells) in enumerate(found.items()):
+        if not cells:
+            continue
+        _, colour, marker, line = get_style(arm)
+        shift = step * 0.62 * ((order + 0.5) / len(found) - 0.5)
+        x = np.array([places[index] + shift for index, _ in cells])
+        mean, errors = _scale(measure, cells)
+        plot.plot(x, mean, color=colour, linestyle=line, linewidth=1.1, alpha=0.75, zorder=2)
+        plot.errorbar(
+            x, mean, yerr=errors, color=colour, marker=marker, markersize=6, markeredgecolor=theme["face"],
+            markeredgewidth=0.6, linestyle="none", elinewidth=1.5, capsize=2.5, zorder=3,
+        )  # fmt: skip
+    plot.set_xticks(places, [level["label"] for level in axis["levels"]])
+    plot.set_xlim(places.min() - 0.42 * step, places.max() + 0.42 * step)
+    if measure in SHARES:
+        # The whole range, so that a small difference looks small.
+        plot.set_ylim(-2, 102)
+    plot.grid(visible=False, axis="x")
+    for between in (places[1:] + places[:-1]) / 2:
+        plot.axvline(between, color=theme["grid"], linewidth=0.7, zorder=0)
+
+
+def _draw_arms(
+    plot: Any, axis: Mapping[str, Any], measure: str, found: Mapping[str, _Found], theme: Mapping[str, str]
+) -> None:
+    """Draw the arms of the one level of an axis below each other, each beside its name."""
+    for order, (arm, cells) in enumerate(found.items()):
+        if not cells:
+            continue
+        _, colour, marker, _ = get_style(arm)
+        mean, errors = _scale(measure, cells)
+        plot.errorbar(
+            mean, [order], xerr=errors, color=colour, marker=marker, markersize=6, markeredgecolor=theme["face"],
+            markeredgewidth=0.6, linestyle="none", elinewidth=1.5, capsize=2.5, zorder=3,
+        )  # fmt: skip
+    plot.set_yticks(range(len(found)), [get_style(arm)[0] for arm in found])
+    plot.set_ylim(len(found) - 0.5, -0.5)
+    if measure in SHARES:
+        plot.set_xlim(-2, 102)
+    plot.grid(visible=False, axis="y")
+
+
+def _scale(measure: str, cells: _Found) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return means, [N], and how far their intervals reach below and above them, in the unit that is shown."""
+    factor = 100 if measure in SHARES else 0.001 if measure == "tokens_to_threshold" else 1
+    mean, low, high = (factor * np.array([cell[key] for _, cell in cells]) for key in ("mean", "low", "high"))
+    return mean, [np.maximum(mean - low, 0), np.maximum(high - mean, 0)]
+
+
+def _make_handle(arm: str, theme: Mapping[str, str]) -> Line2D:
+    label, colour, marker, line = get_style(arm)
+    return Line2D(
+        [], [], color=colour, marker=marker, linestyle=line, linewidth=1.1, markersize=6, label=label,
+        markeredgecolor=theme["face"], markeredgewidth=0.6,
+    )  # fmt: skip
+
+
 def list_panels(study: Study, axis: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return measure and split of what is shown of an axis: what its hypotheses name, then success everywhere."""
+    """Return measure and split of what is shown of an axis: what its hypotheses name, then success.
+
+    Success is shown on the splits that all levels are measured on: on others there is no dose and response.
+    """
     asked = [(one["measure"], one["split"]) for one in study.settings["hypotheses"] if one["axis"] == axis["name"]]
-    labels = dict.fromkeys(label for level in axis["levels"] for label in study.labels(level["condition"]))
+    measured = [study.labels(level["condition"]) for level in axis["levels"]]
+    labels = [label for label in (measured or [[]])[0] if all(label in known for known in measured)]
     return list(dict.fromkeys([*asked, *(("sampled", label) for label in labels)]))[:_MOST_PANELS]
 
 
@@ -202,10 +255,14 @@ def line_up(curves: Sequence[Mapping[str, Any]], metric: str) -> tuple[np.ndarra
 
 
 def shrink(picture: bytes) -> bytes:
-    """Reduce a PNG to 128 colours: a third of the size, and for lines and bands no visible difference."""
+    """Reduce a PNG to 256 colours: a third of the size, and no visible difference.
+
+    By octree: the median cut gives few entries to what covers little, so that a rare arm got another one's colour.
+    """
     small = io.BytesIO()
     with Image.open(io.BytesIO(picture)) as image:
-        image.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(small, format="png", optimize=True)
+        reduced = image.convert("RGB").quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        reduced.save(small, format="png", optimize=True)
     return small.getvalue()
 
 

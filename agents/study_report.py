@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from agents.page import arm_name, bullets, details, escape, note, page, picture, table
-from agents.plots import get_style
+from agents.plots import arm_name, get_style
 from agents.study_plan import BASE
 from agents.study_plots import NAMES, plot_axis, plot_curves
 from agents.study_statistics import (
@@ -22,8 +21,10 @@ from agents.study_statistics import (
     format_amount,
     format_prediction,
     get_unit,
+    has_interval,
 )
 from agents.summary import RESAMPLES
+from mentor_gym.html import bullets, details, escape, note, page, picture, table
 
 Figures = Mapping[str, tuple[bytes, bytes]]
 _BADGES = {"held": "ok", "contradicted": "bad", "undecided": "open", "not run": "open"}
@@ -65,7 +66,9 @@ def write_report(results: Mapping[str, Any], figures: Figures) -> str:
     sections["Use of tools"] = _tool_use(study)
     sections["What was run"] = _settings(study)
     sections["Limits"] = bullets(_limits(study))
-    return page("mentor-gym study", results["title"], make_headline(results), _warnings(results), sections)
+    return page(
+        results["title"], make_headline(results), sections, name="mentor-gym study", warnings=_warnings(results)
+    )
 
 
 def make_headline(results: Mapping[str, Any]) -> str:
@@ -75,12 +78,14 @@ def make_headline(results: Mapping[str, Any]) -> str:
     known = [f"{counts[verdict]} {verdict}" for verdict in _BADGES if counts[verdict]]
     settings = results["settings"]
     total = len(results["runs"]) + len(results["missing"])
+    # What predicts zero is right where nothing has any effect, and one seed decides nothing.
+    signs = sum(one["expect"] != "zero" and one.get("seeds", 0) > 1 for one in decided)
     return (
         f"{len(decided)} hypotheses: {', '.join(known) or 'none'}. {len(settings['arms'])} "
         f"arms in {len(settings['conditions'])} conditions with {len(settings['seeds'])} seeds; "
         f"{len(results['runs'])} of {total} runs are in. Held and contradicted mean that a 95 % interval lies on "
-        "one side of zero, or of a margin, and say nothing about the size; if nothing had any effect, about "
-        f"{0.05 * len(decided):.1f} of {len(decided)} signs would be decided by chance."
+        "one side of zero, or within or outside a margin, and say nothing about the size; if nothing had any "
+        f"effect, up to about {0.05 * signs:.1f} of {signs} signs would be decided by chance."
     )
 
 
@@ -99,6 +104,10 @@ def _warnings(results: Mapping[str, Any]) -> list[str]:
         )
     if len(results["settings"]["seeds"]) == 1:
         found.append("There is one seed only, so that nothing can be decided.")
+    if any(one["seeds"] == 1 for one in results["summary"]["training"]):
+        found.append(
+            "Some arms have one seed in some conditions: their intervals are over tasks alone, and too narrow."
+        )
     return found
 
 
@@ -114,7 +123,8 @@ def _hypotheses(results: Mapping[str, Any]) -> str:
             cells = [badge, measured, "–", _prediction(one), "–"]
         else:
             amount, low, high = (format_amount(one["measure"], one[key]) for key in ("mean", "low", "high"))
-            interval = f"<small>{escape(low)} to {escape(high)}</small>"
+            has_one = has_interval(one["measure"], one["seeds"])
+            interval = f"<small>{escape(low)} to {escape(high)}</small>" if has_one else "<small>–</small>"
             seeds = f"{one['seeds']}" + (f" of {one['planned']}" if one["seeds"] < one["planned"] else "")
             unit = escape(get_unit(one["measure"]))
             cells = [badge, measured, f"<b>{escape(amount)}</b>{unit}<br>{interval}", _prediction(one), seeds]
@@ -125,10 +135,11 @@ def _hypotheses(results: Mapping[str, Any]) -> str:
 
 _INTERVALS_NOTE = (
     f"Intervals: {RESAMPLES} bootstrap resamples that draw seeds and tasks anew, the same for all arms of a "
-    "statistic. What the drawn seeds add is widened for their small number (Student's quantile). Held: the "
-    "interval lies on the predicted side of zero, or within the margin. Contradicted: it lies on the other side. "
-    "Undecided: neither, which is no evidence for no effect. The intervals are not corrected for the number of "
-    "hypotheses."
+    "statistic; figures that a run has one of (calls, groups without signal, times) draw seeds alone. What the "
+    "drawn seeds add is widened for their small number (Student's quantile); where seeds hardly differ the "
+    "intervals are wider than they need be. Held: the interval lies on the predicted side of zero, or within the "
+    "margin. Contradicted: it lies on the other side, or outside the margin. Undecided: neither, which is no "
+    "evidence for no effect. The intervals are not corrected for the number of hypotheses."
 )
 
 
@@ -153,8 +164,19 @@ def _axis(study: Study, axis: Mapping[str, Any], figures: Figures) -> str:
     return (
         f"<p>{escape(axis['hypothesis'])}</p>"
         + picture(figures[f"axis-{axis['name']}"], f"{axis['title']}: every arm at every level")
-        + note("Marks are means over seeds and tasks, bars 95 % intervals; marks of one level stand side by side.")
+        + note(_axis_note(axis))
         + bullets(sentences)
+    )
+
+
+def _axis_note(axis: Mapping[str, Any]) -> str:
+    marks = "Marks are means over seeds and tasks, bars 95 % intervals"
+    if len(axis["levels"]) == 1:
+        return f"{marks}."
+    return (
+        f"{marks}; marks of one level stand side by side. An arm that is missing at a level was not trained "
+        "there. Differences are paired by seed and task, so whether two intervals overlap does not tell: the "
+        "sentences do."
     )
 
 
@@ -169,8 +191,10 @@ def _results(study: Study) -> str:
                 continue
             shown = []
             for label in labels:
-                sampled, greedy = (cells[condition, arm, label, measure] for measure in ("sampled", "greedy"))
-                shown.append(f"<b>{_figure(sampled)}</b><span class='sub'>greedy {_figure(greedy)}</span>")
+                sampled, greedy = (
+                    _figure(name, cells[condition, arm, label, name]) for name in ("sampled", "greedy")
+                )
+                shown.append(f"<b>{sampled}</b><span class='sub'>greedy {greedy}</span>")
             seeds = len(study.runs(condition, arm))
             rows.append((arm_name(arm), [str(seeds) if arm != BASE else "–", *shown]))
         if rows:
@@ -179,7 +203,8 @@ def _results(study: Study) -> str:
         note(
             "Success in percent, the environment's own verdict on the answer, whatever the arm was paid for. "
             "Bold: sampled, one try, with its 95 % interval; below: greedy. The base is measured once, so that "
-            "its interval is that over tasks."
+            "its interval is that over tasks. Differences between arms are paired by seed and "
+            "task: whether two intervals overlap does not tell."
         )
         + "".join(parts)
         + details("Differences between arms, in points", _differences(study))
@@ -201,7 +226,12 @@ def _differences(study: Study) -> str:
         )
         for one in study.results["summary"]["differences"]
     ]
-    return table(["arms", "condition", "split", "decoding", "points", "95 % interval", "seeds"], rows)
+    listed = table(["arms", "condition", "split", "decoding", "points", "95 % interval", "seeds"], rows)
+    return listed + note(
+        f"No hypothesis was stated on most of these {len(rows)} differences, and they are not corrected for their "
+        "number: if nothing had any effect, about one in twenty intervals would leave out zero. They may suggest "
+        "what to test next; they decide nothing."
+    )
 
 
 def _index(study: Study) -> dict[tuple[str, str, str, str], Mapping[str, Any]]:
@@ -211,13 +241,16 @@ def _index(study: Study) -> dict[tuple[str, str, str, str], Mapping[str, Any]]:
     }
 
 
-def _figure(row: Mapping[str, Any]) -> str:
+def _figure(measure: str, row: Mapping[str, Any]) -> str:
     """Write a mean with its interval; shares in percent, cut off at 0 and 100."""
-    factor, digits = (100, 1) if row.get("measure") in SHARES else (1, 2)
+    factor, digits = (100, 1) if measure in SHARES else (1, 2)
+    mean = f"{factor * row['mean']:.{digits}f}"
+    if not has_interval(measure, row["seeds"]):
+        return mean
     low, high = max(0.0, factor * row["low"]), factor * row["high"]
-    if row.get("measure") in SHARES:
+    if measure in SHARES:
         high = min(100.0, high)
-    return f"{factor * row['mean']:.{digits}f} <small>{low:.{digits}f}–{high:.{digits}f}</small>"
+    return f"{mean} <small>{low:.{digits}f}–{high:.{digits}f}</small>"
 
 
 def _learning(figures: Figures) -> str:
@@ -236,11 +269,7 @@ def _training(study: Study, figures: Figures) -> str:
     for one in study.results["summary"]["training"]:
         if "reached" not in one:
             continue
-        share = [
-            f"{100 * one[key]['mean']:.1f} <small>{max(0.0, 100 * one[key]['low']):.1f}–"
-            f"{min(100.0, 100 * one[key]['high']):.1f}</small>"
-            for key in ("zero_variance_early", "zero_variance")
-        ]
+        share = [_figure(name, one[name]) for name in ("zero_variance_early", "zero_variance")]
         median = "not within the budget" if one["median"] is None else f"{one['median'] / 1000:,.1f}"
         rows.append(
             (
@@ -256,10 +285,10 @@ def _training(study: Study, figures: Figures) -> str:
         "median time, thousand tokens",
     ]
     text = (
-        "A group without learning signal is one whose episodes all earned the same reward: GRPO learns nothing "
-        f"from it. The threshold is {100 * threshold:g} % success of sampled training episodes, averaged over "
-        f"{WINDOW} steps. The median counts a seed that never reached it as longer than any other; where half did "
-        "not, there is none."
+        "A group without learning signal is one whose episodes all earned the same reward (where each turn has an "
+        "advantage of its own: turn by turn): GRPO learns nothing from it. The threshold is "
+        f"{100 * threshold:g} % success of sampled training episodes, averaged over {WINDOW} steps. The median "
+        "counts a seed that never reached it as longer than any other; where half did not, there is none."
     )
     drawn = (
         picture(figures["zero-variance"], "Groups without learning signal") if "zero-variance" in figures else ""
@@ -276,7 +305,7 @@ def _tool_use(study: Study) -> str:
                 (
                     arm_name(arm),
                     [
-                        _figure(cells[condition, arm, label, name])
+                        _figure(name, cells[condition, arm, label, name])
                         for name in ("tool_use", "tool_f1", "similarity")
                     ],
                 )
@@ -289,8 +318,29 @@ def _tool_use(study: Study) -> str:
     return note(
         "Sampled episodes. Tool F1 compares the sets of tools of student and teacher, episode by episode; "
         "similarity compares how often each tool was called over all episodes (1 − Jensen-Shannon divergence). "
-        "Their intervals are over seeds alone."
+        "The intervals of these two are over seeds alone, and the base, which is measured once, has none."
     ) + "".join(parts)
+
+
+# Settings without any meaning for arms that learn from rewards, and for supervised fine-tuning.
+_UNUSED = {
+    False: ("sft_kl_coef",),
+    True: (
+        "reward",
+        "dense",
+        "credit",
+        "kl_coef",
+        "kl_estimator",
+        "advantage",
+        "group_size",
+        "temperature",
+        "gamma",
+    ),
+}
+
+
+def _setting(config: Mapping[str, Any], key: str) -> str:
+    return "–" if key in _UNUSED[config["algorithm"] == "sft"] else escape(config[key])
 
 
 def _settings(study: Study) -> str:
@@ -328,11 +378,14 @@ def _settings(study: Study) -> str:
         ) + note("Tokens: sampled by the model where it learns from rewards, read from the teacher otherwise."))
         + details("Settings in which the arms differ", table(
             ["arm", *map(escape, own)],
-            [(arm_name(arm), [escape(config[key]) for key in own]) for arm, config in configs.items()],
-        ))
+            [
+                (arm_name(arm), [_setting(config, key) for key in own])
+                for arm, config in configs.items()
+            ],
+        ) + note("A dash: the arm's learner does not use the setting."))
         + details("Settings of all arms", table(
             ["setting", "value"], [(escape(key), [escape(one)]) for key, one in first.items() if key in shared]
-        ))
+        ) + note("Not every learner uses each of them."))
         + details("How bases and data were made, and how runs were measured", table(
             ["what", "arguments"], made + evaluations
         ))
@@ -353,14 +406,20 @@ def _run_note(settings: Mapping[str, Any]) -> str:
 def _arguments(value: Any) -> str:
     if not isinstance(value, Mapping):
         return f"the model {value}"
-    return ", ".join(f"{key}: {one}" for key, one in value.items()) or "as shipped"
+    parts = [f"{key}: {f'({_arguments(one)})' if isinstance(one, Mapping) else one}" for key, one in value.items()]
+    return ", ".join(parts) or "as shipped"
+
+
+def _range(rows: Sequence[Mapping[str, Any]], key: str) -> str:
+    low, high = (f"{chosen(row[key] for row in rows):,.0f}" for chosen in (min, max))
+    return low if low == high else f"{low} to {high}"
 
 
 def _limits(study: Study) -> list[str]:
     results, settings = study.results, study.settings
     seeds, decided = len(settings["seeds"]), results["summary"]["hypotheses"]
     counts = [part["count"] for run in results["runs"] for part in run["splits"].values()]
-    spans = [one["high"] - one["low"] for one in decided if one["measure"] in SHARES and "high" in one]
+    spans = [one["high"] - one["low"] for one in decided if one["measure"] in SHARES and one.get("seeds", 0) > 1]
     found = [
         "The model is tiny and was taught this tool format beforehand; questions and teacher come from programs. "
         "What helps or hurts it need not do the same to a model of billions of parameters. Published rewards are "
@@ -378,18 +437,23 @@ def _limits(study: Study) -> list[str]:
         ratio = [sum(one["cpu_seconds"] for one in part) / len(part) for part in (rl, sft)]
         found.append(
             f"Supervised fine-tuning does not sample: it used {ratio[1]:,.0f} CPU seconds a run on average, arms "
-            f"that learn from rewards {ratio[0]:,.0f}. That comparison is one of methods, not of equal compute."
+            f"that learn from rewards {ratio[0]:,.0f}, and it read the traces of {_range(sft, 'distinct_tasks')} "
+            f"tasks while they played {_range(rl, 'distinct_tasks')}. That comparison is one of methods, not "
+            "at equal cost."
         )
     if rl:
-        tokens = [one["tokens"] for one in rl]
         found.append(
-            f"Budgets end after a whole step: arms that learn from rewards sampled {min(tokens):,.0f} to "
-            f"{max(tokens):,.0f} tokens a run on average."
+            f"Arms that learn from rewards sampled {_range(rl, 'tokens')} tokens a run on average; a budget ends "
+            "after a whole step. At equal tokens an arm whose episodes are short plays more of them and takes "
+            f"more steps: {_range(rl, 'episodes')} episodes in {_range(rl, 'steps')} steps."
         )
     censored = sum(one["seeds"] - one["reached"] for one in rl)
     if censored:
-        found.append(
-            f"{censored} of {sum(one['seeds'] for one in rl)} runs never reached the threshold. Means of the time "
-            "to it count them with their whole budget, which understates differences."
-        )
+        text = f"{censored} of {sum(one['seeds'] for one in rl)} runs never reached the threshold."
+        if any(one["measure"] == "tokens_to_threshold" for one in decided):
+            text += (
+                " Hypotheses on the time to it count them with all tokens of their training, which understates "
+                "differences."
+            )
+        found.append(text)
     return found

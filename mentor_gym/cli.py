@@ -523,7 +523,7 @@ def study(
         list[str] | None, typer.Option(help="Only the runs of this condition; may be repeated.")
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Runs at the same time; one a core by default.")
+        int | None, typer.Option(min=1, help="Runs at the same time; one a core by default, at most 4.")
     ] = None,
     show_plan: Annotated[
         bool, typer.Option("--plan", help="Show what would run and what has, and run nothing.")

@@ -310,9 +310,7 @@ def vary(
     reliability: Annotated[float, typer.Option(help="Share of the notes that are right.")] = 1.0,
     paths: Annotated[float | None, typer.Option(help="Share of tasks that can be done in several ways.")] = None,
     noise: Annotated[float, typer.Option(help="Share of teacher traces that are spoilt.")] = 0.0,
-    calls: Annotated[
-        list[int] | None, typer.Option(help="Only problems of so many calls; may repeat.")
-    ] = None,
+    calls: Annotated[list[int] | None, typer.Option(help="Only problems of so many calls; may repeat.")] = None,
     rows: Annotated[int | None, typer.Option(min=1, help="Only the first so many tasks.")] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same files.")] = 0,
 ) -> None:

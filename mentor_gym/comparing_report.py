@@ -35,14 +35,10 @@ _CSS = """
 .rho td{min-width:2.9rem}.rho thead th{writing-mode:vertical-rl;transform:rotate(180deg);padding:.3rem .45rem}
 .rho thead th:first-child{writing-mode:initial;transform:none}
 .figures thead th:not(:first-child){text-align:right;padding-left:.55rem;padding-right:.55rem}
-article{border:1px solid var(--line);border-radius:10px;padding:.9rem;margin:0 0 1rem}
-.beside{display:grid;grid-template-columns:repeat(2,minmax(0,1fr));gap:.7rem}
-.episode{background:var(--panel);border-radius:8px;padding:.7rem;min-width:0}
-.episode code,.episode p{display:block;margin:.25rem 0;overflow-wrap:anywhere;white-space:pre-wrap}
-.call,.result{border-radius:5px;padding:.1rem .35rem}.call{background:var(--callface);color:var(--call)}
-.result{margin-left:.9rem!important}.result.ok{color:var(--ok)}.result.bad{color:var(--bad);background:var(--badface)}
-.badge{border-radius:99px;padding:.1rem .55rem;font-weight:600}
-.badge.ok{background:var(--okface);color:var(--ok)}.badge.bad{background:var(--badface);color:var(--bad)}
+.beside{grid-template-columns:repeat(2,minmax(0,1fr))}
+.episode>code,.episode>p{display:block;margin:.25rem 0;overflow-wrap:anywhere;white-space:pre-wrap}
+.episode details code{display:block;margin:.25rem 0;overflow-wrap:anywhere;white-space:pre-wrap}
+.episode .result{margin-left:.9rem}
 @media (max-width:48rem){.beside{grid-template-columns:1fr}}
 """
 # Column heads of the table of figures, and the attributes of `Figures` that stand below them.
@@ -110,7 +106,7 @@ def write_page(comparison: Comparison, title: str = "Rewards compared") -> str:
     if comparison.pairs:
         pairs = "\n".join(_pair(comparison, pair) for pair in comparison.pairs)
         sections["Where rewards disagree most"] = note(_PAIRS_NOTE) + pairs
-    return page(title, escape(summarise(comparison)) + ".", sections, _CSS)
+    return page(title, summarise(comparison) + ".", sections, css=_CSS)
 
 
 def write_scores(comparison: Comparison, path: Path) -> None:

@@ -196,6 +196,9 @@ def check_row(task: Task, where: str, suite: str, split: str, tools: Mapping[str
     if not grade(task.answer, task.answer, task.grader):
         kind = task.grader["kind"]
         raise DataError(f'{where}: field "answer": {task.answer!r} is no answer to a {kind} grader')
+    named = task.meta.get("teacher_tools", [])
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        raise DataError(f'{where}: field "meta.teacher_tools": expected a list of names, got {named!r}')
     for position, message in enumerate(task.teacher):
         problem = _message_problem(message, offered)
         if problem:

@@ -14,6 +14,7 @@ import gymnasium as gym
 import numpy as np
 
 from mentor_gym.env import MentorToolEnv
+from mentor_gym.rewards.base import check_flags
 from mentor_gym.rewards.srl import SRLReward, expert_steps
 from mentor_gym.suites.base import Suite
 from mentor_gym.types import Task, Transcript
@@ -86,8 +87,7 @@ class StepwiseExpert(gym.Env[str, str]):
         bad_format: float = -1.0,
         render_mode: str | None = None,
     ) -> None:
-        if not isinstance(first_turn, bool):
-            raise ValueError(f"first_turn must be True or False, got {first_turn!r}")
+        check_flags(first_turn=first_turn)
         self._env = MentorToolEnv(suite, split, _ANY_TURNS, prompt, where, render_mode)
         self.action_space = self._env.action_space
         self.observation_space = self._env.observation_space
@@ -156,7 +156,7 @@ class StepwiseExpert(gym.Env[str, str]):
         Args:
             seed: Seeds the generator; the same seed gives the same episode in every process.
             options: `{"task_id": id}` plays that task; `{"teacher_turns": k}` begins after the teacher's first k
-                turns, 0 to N - 1 of N.
+                turns, 0 to N - 1 of the N of the task, which may be a drawn one.
 
         Returns:
             The opening observation and info.

@@ -560,7 +560,7 @@ def test_a_study_shows_its_plan_and_runs_nothing(run: Run, tmp_path: Path) -> No
     assert code == 0
     assert "0 of" in out
     assert not (tmp_path / "study").exists()
-    assert_one_line_error(run("study", "configs/studi.yaml", "--plan"), "studi.yaml")
+    assert_one_line_error(run("study", "configs/other.yaml", "--plan"), "other.yaml")
 
 
 def test_data_comes_in_is_counted_divided_and_goes_out(run: Run, tmp_path: Path) -> None:

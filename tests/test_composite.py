@@ -70,6 +70,7 @@ LINEAR = {"schedule": "linear", "start": 0, "end": 1, "steps": 9}
         ("high", "weight must be a finite number, got 'high'"),
         (True, "weight must be a finite number"),
         (math.inf, "weight must be a finite number"),
+        pytest.param(10**400, "weight must be a finite number", id="an integer beyond all floats"),
         ({}, "weight: unknown schedule None; known: constant"),
         ({"schedule": "linearr"}, "unknown schedule 'linearr'.*did you mean 'linear'"),
         ({"schedule": ["linear"]}, "unknown schedule"),
@@ -154,6 +155,7 @@ def test_sums_in_sums_and_rewards_of_one_s_own(suite: str) -> None:
         ([("sparse", 1.0), ("length", 0.95)], (-0.95, 1.0), False),
         ([("mentor", 0.0), ("length", -1.0)], (0.0, 1.0), False),
         ([("strict", 0.0)], (0.0, 0.0), False),
+        ([("search-r1", 1.0), ("length", 1.0)], (-1.0, 1.0), False),  # a right answer after 8 calls pays 0 too
     ],
 )
 def test_bounds_add_up(terms: list[tuple[str, float]], bounds: tuple[float, float], promise: bool) -> None:
@@ -177,6 +179,17 @@ def test_a_part_that_promises_without_a_margin_adds_none(suite: str) -> None:
     assert promise({"reward": Verdict()}, {"reward": "mentor"})
     assert not promise({"reward": Verdict()}, {"reward": "length", "weight": 0.01})
     assert not promise({"reward": Verdict(), "weight": 0})
+
+
+def test_parts_without_bounds_have_none_in_the_sum_but_where_they_weigh_nothing() -> None:
+    endless = {"reward": {"name": "steptool", "normalise": False}, "weight": {**LINEAR, "steps": 4}}
+    reward: Any = make_reward({"name": "sum", "terms": [endless, {"reward": "mentor"}]})
+    assert (reward.maximum, reward.minimum, reward.right_beats_wrong) == (1.1, 0.0, True)
+    assert (reward.at(1).maximum, reward.at(1).minimum, reward.at(1).right_beats_wrong) == (math.inf, 0.0, False)
+    # Shaping with a gamma below 1 has no minimum, from the step on at which it weighs something.
+    shaped = {"name": "shaped", "reward": "sparse", "gamma": 0.9, "weight": LINEAR}
+    reward = make_reward({"name": "sum", "terms": [{"reward": shaped, "weight": -1}]})
+    assert (reward.maximum, reward.at(1).maximum) == (0.0, math.inf)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +309,11 @@ def test_the_training_step_reaches_the_reward(suite: str) -> None:
     for wrong in (-1, 1.0, True, None):
         with pytest.raises(ValueError, match="step must be a whole number"):
             environment.get_wrapper_attr("set_training_step")(wrong)
+
+
+def test_a_wrapper_is_dense_or_not(suite: str) -> None:
+    with pytest.raises(ValueError, match="dense must be True or False, got 'yes'"):
+        RewardWrapper(mentor_gym.MentorToolEnv(suite), "mentor", dense="yes")  # type: ignore[arg-type]
 
 
 def test_a_scheduled_reward_may_turn_into_a_plain_one(suite: str) -> None:

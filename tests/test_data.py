@@ -76,6 +76,11 @@ CALL = {"function": {"name": "add", "arguments": "{}"}}
         (row("bad", answer="eighteen"), "'eighteen' is no answer to a number grader"),
         (row("bad", answer=""), 'field "answer"'),
         (with_teacher({"role": "user", "content": "x"}), 'field "teacher[0]": expected role'),
+        (
+            row("bad", meta={"teacher_tools": "add"}),
+            "field \"meta.teacher_tools\": expected a list of names, got 'add'",
+        ),
+        (row("bad", meta={"teacher_tools": None}), 'field "meta.teacher_tools": expected a list of names'),
         (with_teacher({"role": "tool", "content": None}), "a tool message needs text"),
         (with_teacher({"role": "assistant", "content": None}), "tool_calls or text"),
         (with_teacher({"role": "assistant", "content": [1], "tool_calls": [CALL]}), "tool_calls or text"),

@@ -6,6 +6,7 @@ import copy
 import pickle
 from typing import Any
 
+import msgspec
 import pytest
 from conftest import answer, call, play
 
@@ -45,6 +46,8 @@ NORMALISED: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
     "thousands": ({"a": NUMBER}, {"a": "3,000"}, {"a": "3,000"}),
     "other digits": ({"a": NUMBER}, {"a": "３"}, {"a": "３"}),
     "not a number": ({"a": NUMBER}, {"a": "nan"}, {"a": "nan"}),
+    "an integer beyond all floats": ({"a": NUMBER}, {"a": "9" * 400}, {"a": int("9" * 400)}),
+    "zeros in front": ({"a": NUMBER}, {"a": "007"}, {"a": 7}),
     "too large": ({"a": NUMBER}, {"a": "1e999"}, {"a": "1e999"}),
     "a truth value": ({"a": NUMBER}, {"a": True}, {"a": True}),
     "inside a list": ({"a": {"type": "array", "items": NUMBER}}, {"a": ["1", 2.0, "x"]}, {"a": [1, 2, "x"]}),
@@ -155,21 +158,38 @@ EPISODES = {
 EXTRA = [call("echo", text="again"), call("reveal"), call("echo", text="again")]
 
 
+# These pay for the calls and the answer together, and so have no term for the goal alone.
+NO_GOAL_TERM = {"toolrl", "srl", "tool-n1", "tool-zero"}
+
+
 @pytest.mark.parametrize("case", EPISODES)
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", sorted(PRESETS.keys() - NO_GOAL_TERM))
 def test_extra_readings_never_cost_the_outcome(suite: str, name: str, case: str) -> None:
     reward, environment = make_reward(name), mentor_gym.MentorToolEnv(suite)
     play(environment, EPISODES[case])
     assert all(facts.read_only for facts in environment.transcript.tools.values())
     plain = reward(environment.transcript)
-    if "outcome" not in plain:
-        pytest.skip("no outcome term")
-    if name == "srl":
-        pytest.skip("compares turn with turn, so its outcome is the last turn's share of the longer episode")
     for position in range(len(EPISODES[case])):
         for extra in (EXTRA[:1], EXTRA):
             play(environment, [*EPISODES[case][:position], *extra, *EPISODES[case][position:]])
             assert reward(environment.transcript)["outcome"] == plain["outcome"]
+
+
+def test_extra_readings_cost_toolrl_its_names_alone(suite: str) -> None:
+    """The answer is one of its calls: found in `keys` and `values`, whatever else was called."""
+    environment, reward = mentor_gym.MentorToolEnv(suite), make_reward("toolrl")
+    play(environment, EPISODES["right"])
+    plain = reward(environment.transcript)
+    play(environment, [*EXTRA, *EPISODES["right"]])
+    paid = reward(environment.transcript)
+    assert paid.pop("names") < plain.pop("names")
+    assert paid == plain
+
+
+def test_names_of_a_teacher_s_tools_are_a_list() -> None:
+    for said, expected in ((["add"], (("add", {}),)), ([], ()), (None, ()), ("add", ())):
+        task = msgspec.structs.replace(TASK, meta={"teacher_tools": said})
+        assert teacher_calls(task) == expected
 
 
 READ_ONLY = {

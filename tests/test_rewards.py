@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mentor_gym
-from mentor_gym.rewards import PRESETS, make_reward
+from mentor_gym.rewards import PRESETS, MentorReward, make_reward
 from mentor_gym.rewards.matching import MATCHERS, canonical, student_calls, teacher_calls
 from mentor_gym.rewards.step_aligned import MAX_CALLS, aligned_share
 from mentor_gym.types import Task, Transcript
@@ -370,11 +370,16 @@ def test_maximum_is_what_the_teacher_earns(suite: str) -> None:
         ({"name": "mentor", "match": "set"}, "match"),
         ({"name": "mentor", "matcher": "sets"}, "unknown matcher 'sets'; known: none, any.*; did you mean 'set'"),
         ({"name": "mentor", "matcher": []}, "unknown matcher"),
-        ({"name": "mentor", "outcome": "high"}, "weight outcome"),
-        ({"name": "mentor", "floor": math.nan}, "weight floor"),
-        ({"name": "sparse", "wrong": None}, "weight wrong"),
+        ({"name": "mentor", "outcome": "high"}, "outcome must be a finite number"),
+        ({"name": "mentor", "floor": math.nan}, "floor must be a finite number"),
+        ({"name": "sparse", "wrong": None}, "wrong must be a finite number"),
         (None, "a reward is a name"),
         (3, "a reward is a name"),
+        (MentorReward, r"not a class: make one, MentorReward\(…\)"),
+        pytest.param(
+            {"name": "sparse", "wrong": 10**400}, "wrong must be a finite number", id="beyond all floats"
+        ),
+        ({"name": "mentor", "fix_quirks": "no"}, "fix_quirks must be True or False"),
     ],
 )
 def test_wrong_rewards_are_refused(reward: Any, words: str) -> None:

@@ -282,20 +282,20 @@ def test_no_call_passes_for_the_answer() -> None:
     ("arguments", "words"),
     [
         ({"name": "toolrl", "scale": -1}, "scale must not be negative"),
-        ({"name": "toolrl", "format_weight": "x"}, "weight format_weight"),
+        ({"name": "toolrl", "format_weight": "x"}, "format_weight must be a finite number"),
         ({"name": "toolrl", "outcome": 1}, "outcome must be True or False"),
         ({"name": "tool-n1", "variant": "v5"}, "unknown variant 'v5'; known: binary, v1, v3, v4"),
         ({"name": "tool-n1", "variant": ["v4"]}, "unknown variant"),
         ({"name": "tool-n1", "literal": None}, "literal must be True or False"),
-        ({"name": "tool-zero", "rate": math.inf}, "weight rate"),
-        ({"name": "tool-zero", "step": -1}, "a training step is a whole number from 0, got -1"),
+        ({"name": "tool-zero", "rate": math.inf}, "rate must be a finite number"),
+        ({"name": "tool-zero", "step": -1}, "step must be a whole number of at least 0, got -1"),
         ({"name": "tool-zero", "kappa": 1}, "kappa"),
     ],
 )
 def test_wrong_arguments_are_refused(arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         make_reward(arguments)
-    with pytest.raises(ValueError, match="a training step"):
+    with pytest.raises(ValueError, match="step must be a whole number"):
         ToolZeroReward().at(1.5)  # type: ignore[arg-type]
 
 

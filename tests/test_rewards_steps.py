@@ -21,7 +21,7 @@ from mentor_gym.rewards.search_r1 import SearchR1Reward, exact_match
 from mentor_gym.rewards.srl import SRLReward, has_spread, keep_groups, similarity
 from mentor_gym.rewards.steptool import StepToolReward, common_subsequence
 from mentor_gym.testing import check_reward
-from mentor_gym.types import StopReason, Task, Transcript, Turn
+from mentor_gym.types import StopReason, Task, ToolResult, Transcript, Turn
 
 # The teacher of the task `both`: power(3, 2), multiply(2, 9), answer 18.
 POWER, MULTIPLY, ADD = call("power", base=3, exponent=2), call("multiply", a=2, b=9), call("add", a=1, b=2)
@@ -225,6 +225,17 @@ def test_every_turn_is_paid_its_own(
         assert play(dense, turns)["rewards"] == pytest.approx(expected)
 
 
+def test_how_arguments_are_written_does_not_count_at_any_depth() -> None:
+    """In StepTool's subsequences as in SRL's texts; no schema says that `b` is a number."""
+    function = {"name": "f", "arguments": '{"of": [{"a": "x", "b": 3}]}'}
+    teacher = [{"role": "assistant", "content": None, "tool_calls": [{"function": function}]}]
+    task = Task("1", "mine", "train", "?", ["f"], "18", {"kind": "number"}, None, teacher)
+    text = call("f", of=[{"b": 3.0, "a": "x"}])
+    transcript = Transcript(task, [Turn(text, parse_action(text), (ToolResult(True, ""),))])
+    assert StepToolReward().turn_rewards(transcript) == [0.5]
+    assert SRLReward().turn(transcript, 0) == 1.0
+
+
 def test_returns_to_go_of_dense_payment(suite: str) -> None:
     environment = gym.make("MentorTool-v0", suite=suite, reward={"name": "steptool", "alpha": 1.0}, dense=True)
     rewards = play(environment, [POWER, ADD, RIGHT])["rewards"]
@@ -330,7 +341,8 @@ def test_calls_are_compared_as_canonical_json(suite: str) -> None:
 
 def test_answers_as_texts_are_compared_as_they_are_written(suite: str) -> None:
     transcript = played(suite, [POWER, MULTIPLY, answer("18.0")])
-    assert SRLReward(judge="text")(transcript)["outcome"] == pytest.approx(2 * 2 / 6 / 3)
+    terms = SRLReward(judge="text")(transcript)
+    assert terms == pytest.approx({"calls": 2 / 3, "answer": 2 * 2 / 6 / 3, "format": 0.0})
 
 
 def test_turns_that_were_cut_off_are_in_bad_format_but_not_crashes(suite: str) -> None:

@@ -236,3 +236,9 @@ def test_the_same_bonus_in_another_form_changes_them() -> None:
     assert plain.values[()][ONE] == pytest.approx(0.855)
     bonus = Process(make_reward({"name": "sum", "terms": [*COSTS["terms"], BONUS]}), 1.0)
     assert bonus.optimal(()) == {ONE}
+
+
+def test_a_shaped_composite_passes_the_audit() -> None:
+    # On the way it is paid more than an episode can earn; the end takes that back.
+    report = check_reward({"name": "shaped", "reward": "mentor"}, count=300, per_split=1)
+    assert not report.failed

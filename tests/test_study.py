@@ -15,17 +15,21 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from html_reader import Reader
+from PIL import Image
 from rich.console import Console
 
 pytest.importorskip("matplotlib")
 
 from agents import study, study_plan, study_plots, study_report, study_statistics
 from agents.jobs import Job
+from agents.plots import STUDY_STYLES
 from agents.scripted import NoisyTeacher
-from agents.study_plan import Folders, Run, StudyError, load_study
+from agents.study_plan import Folders, Run, StudyError
+from agents.study_reader import load_study
 from agents.study_statistics import Resampler, Values, estimate
 
 PLAN = """
@@ -149,6 +153,14 @@ def test_quick_changes_a_section_and_does_not_replace_it(tmp_path: Path) -> None
         ("    margin: 50\n", "", "hypotheses.1.margin: expect: zero needs a margin"),
         ("{arm: sparse, condition: without", "{arm: sft, condition: without", "line LINE: .*'sft' is not trained"),
         ("quick:\n", "quick: 3\nrest:\n", "line LINE: quick: expected a mapping"),
+        ("notes: 0.5}", "notes: half}", "line LINE: data.notes.notes: Expected `float`"),
+        ("{split: train, rows", "{split: trian, rows", "line LINE: data.notes.split: .*no split 'trian'"),
+        ("shared: {steps: 2,", "shared: {steps: 2, split: valid,", "conditions.with.data: .*no split 'valid'"),
+        ("split: test, tasks", "split: tset, tasks", "line LINE: .*splits.test.split: 'math' has no split 'tset'"),
+        ("  small: tiny", "  small: {documents: many}", "line LINE: bases.small.documents: Expected `int`"),
+        ("{reward: mentor}", "{reward: mentr}", "line LINE: arms.mentor.reward: unknown reward .*mentor"),
+        (PLAN[PLAN.index("\n      - {label: none") : PLAN.index("\nhypotheses:")], " []", "axes.0.levels: needs"),
+        ("axes:", "axis:", "axes: is missing"),
     ],
 )  # fmt: skip
 def test_mistakes_are_refused_with_file_line_and_field(tmp_path: Path, old: str, new: str, message: str) -> None:
@@ -159,6 +171,11 @@ def test_mistakes_are_refused_with_file_line_and_field(tmp_path: Path, old: str,
         load_study(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_study_in_a_folder_that_does_not_exist_is_not_the_shipped_one(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="no such file"):
+        load_study(tmp_path / "study.yaml")
 
 
 def test_a_mistake_in_the_quick_section_names_its_line(tmp_path: Path) -> None:
@@ -538,8 +555,69 @@ def test_the_page_says_what_makes_its_verdicts_weak(results: dict[str, Any]) -> 
 def test_results_of_something_else_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
     path.write_text('{"runs": []}')
+    with pytest.raises(StudyError, match="cannot be run again"):
+        study.study(path, tmp_path / "out")
+    with pytest.raises(StudyError, match="choose one"):
+        study.study(path, tmp_path / "out", plan=True, report_only=True)
     with pytest.raises(StudyError, match="not the results of a study"):
         study.study(path, tmp_path / "out", report_only=True)
+
+
+def test_the_expected_number_of_chance_verdicts_counts_signs_alone(results: dict[str, Any]) -> None:
+    summary = study_statistics.summarise(results)
+    # One of the two hypotheses predicts zero, and is right where nothing has any effect.
+    headline = study_report.make_headline({**results, "summary": summary})
+    assert "0.1 of 1 signs" in headline
+    summary["hypotheses"][0]["seeds"] = 1
+    assert "0.0 of 0 signs" in study_report.make_headline({**results, "summary": summary})
+
+
+def test_a_figure_of_one_run_has_no_interval(results: dict[str, Any]) -> None:
+    one = {**results, "runs": [run for run in results["runs"] if run["seed"] == 1]}
+    tools, times = study_statistics.summarise(one)["hypotheses"]
+    assert "95 % interval" in study_statistics.write_finding(tools)
+    assert "no interval" in study_statistics.write_finding(times)
+    page = study_report.write_report(
+        {**one, "summary": study_statistics.summarise(one)}, dict.fromkeys(("axis-notes",), (b"", b""))
+    )
+    assert "over tasks alone, and too narrow" in page
+    row = {"mean": 0.5, "low": 0.25, "high": 0.75, "seeds": 0}
+    assert study_report._figure("tool_f1", row) == "0.50"
+    assert study_report._figure("tool_use", row) == "50.0 <small>25.0–75.0</small>"
+    assert study_report._figure("tool_f1", {**row, "seeds": 2}) == "0.50 <small>0.25–0.75</small>"
+
+
+def test_settings_that_a_learner_does_not_use_are_not_shown_as_its_own(results: dict[str, Any]) -> None:
+    sft, mentor = (results["configs"][arm] for arm in ("sft", "mentor"))
+    assert [study_report._setting(sft, key) for key in ("reward", "kl_coef", "steps")] == ["–", "–", "2"]
+    assert [study_report._setting(mentor, key) for key in ("reward", "kl_coef", "sft_kl_coef")] == [
+        "mentor", "0.1", "–",
+    ]  # fmt: skip
+
+
+def test_an_axis_shows_the_splits_that_all_its_levels_have(settings: study_plan.Settings) -> None:
+    rules = settings.evaluations["usual"]
+    settings.evaluations["less"] = copy.deepcopy(rules)
+    settings.evaluations["less"].splits.pop("noted")
+    settings.conditions["with"].evaluation = "less"
+    built = {"settings": msgspec.to_builtins(settings), "runs": []}
+    panels = study_plots.list_panels(study_statistics.Study(built), built["settings"]["axes"][0])
+    assert panels == [("tool_use", "test"), ("tokens_to_threshold", ""), ("sampled", "test")]
+
+
+def test_reduced_figures_keep_the_colours_of_rare_arms() -> None:
+    # A little of each arm's colour beside a lot of many others.
+    rng = np.random.default_rng(0)
+    picture = rng.integers(150, 256, (200, 300, 3), dtype=np.uint8)
+    colours = [tuple(bytes.fromhex(style[1][1:])) for style in STUDY_STYLES.values()]
+    for place, colour in enumerate(colours):
+        picture[:6, 8 * place : 8 * place + 6] = colour
+    stored = io.BytesIO()
+    Image.fromarray(picture).save(stored, format="png")
+    with Image.open(io.BytesIO(study_plots.shrink(stored.getvalue()))) as image:
+        reduced = np.asarray(image.convert("RGB")).astype(int)
+    for place, colour in enumerate(colours):
+        assert np.abs(reduced[2, 8 * place + 2] - colour).max() <= 16
 
 
 def test_curves_of_unequal_steps_meet_at_common_points() -> None:

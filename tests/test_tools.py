@@ -296,3 +296,13 @@ def test_what_is_wrong_with_a_long_argument_is_said() -> None:
     assert result.output.startswith('error: say: argument "text": "xxx')
     assert result.output.endswith("is longer than 300 characters")
     assert len(result.output) < 250
+
+
+def test_marks_of_a_function_hold_however_the_box_is_built() -> None:
+    @tool(timeout=3, read_only=True)
+    def look() -> str:
+        """Look."""
+        return "there"
+
+    for box in (ToolBox.from_functions([look]), ToolBox.from_module({"look": look})):
+        assert (box.tools["look"].timeout, box.tools["look"].read_only) == (3, True)

@@ -140,6 +140,8 @@ def test_spoilt_teachers_are_as_many_as_asked_for_and_go_wrong(tmp_path: Path) -
         ({"paths": -0.1}, "paths must be between 0 and 1"),
         ({"calls": [17]}, "no task of split 'train' is left"),
         ({"split": "tset"}, "did you mean 'test'"),
+        ({"rows": 0}, "rows must be at least 1, got 0"),
+        ({"rows": -1}, "rows must be at least 1, got -1"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, knobs: dict[str, Any], message: str) -> None:

@@ -62,7 +62,7 @@ PRESETS: dict[str, Preset] = {
     "strict": Preset(
         MentorReward,
         {"matcher": "ordered_calls"},
-        "as mentor, but agreement is the teacher's very calls, with their arguments and in order",
+        "as mentor, but agreement is the teacher's very calls, arguments and order; a reconstruction",
     ),
     "step-aligned": Preset(
         StepAlignedReward,
@@ -119,6 +119,8 @@ def make_reward(reward: str | dict[str, Any] | Reward) -> Reward:
     >>> make_reward({"name": "mentor", "matcher": "multiset"}).maximum
     1.1
     """
+    if isinstance(reward, type):
+        raise ValueError(f"a reward is an object, not a class: make one, {reward.__name__}(…)")
     if callable(reward):
         return reward
     if not isinstance(reward, (str, dict)):

@@ -113,19 +113,3 @@ def has_thoughts(transcript: Transcript) -> bool:
     return bool(transcript.turns) and all(
         "<think>" in turn.text and "</think>" in turn.text for turn in transcript.turns
     )
-
-
-def check_flags(**flags: Any) -> None:
-    """Refuse an argument that is neither True nor False.
-
-    Raises:
-        ValueError: Names the argument.
-
-    >>> check_flags(outcome=True)
-    >>> check_flags(outcome="yes")
-    Traceback (most recent call last):
-    ValueError: outcome must be True or False, got 'yes'
-    """
-    for name, value in flags.items():
-        if not isinstance(value, bool):
-            raise ValueError(f"{name} must be True or False, got {value!r}")

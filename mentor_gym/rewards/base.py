@@ -34,20 +34,50 @@ class Reward(Protocol):
         ...
 
 
-def check_weights(**weights: Any) -> None:
-    """Refuse a weight that is not a finite number.
+def is_finite_number(value: Any) -> bool:
+    """Whether a value is a number that a float can hold; True and False are none.
+
+    >>> [is_finite_number(value) for value in (2, -0.5, True, "2", float("nan"), 10**400)]
+    [True, True, False, False, False, False]
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def check_numbers(**numbers: Any) -> None:
+    """Refuse what is not a finite number.
 
     Raises:
-        ValueError: Names the weight.
+        ValueError: Names the argument.
 
-    >>> check_weights(outcome=0.7)
-    >>> check_weights(outcome="high")
+    >>> check_numbers(outcome=0.7)
+    >>> check_numbers(outcome="high")
     Traceback (most recent call last):
-    ValueError: weight outcome must be a finite number, got 'high'
+    ValueError: outcome must be a finite number, got 'high'
     """
-    for name, value in weights.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise ValueError(f"weight {name} must be a finite number, got {value!r}")
+    for name, value in numbers.items():
+        if not is_finite_number(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r}")
+
+
+def check_flags(**flags: Any) -> None:
+    """Refuse an argument that is neither True nor False.
+
+    Raises:
+        ValueError: Names the argument.
+
+    >>> check_flags(outcome=True)
+    >>> check_flags(outcome="yes")
+    Traceback (most recent call last):
+    ValueError: outcome must be True or False, got 'yes'
+    """
+    for name, value in flags.items():
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, got {value!r}")
 
 
 def check_share(**shares: Any) -> None:

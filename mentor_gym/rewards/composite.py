@@ -16,8 +16,9 @@ _KEYS = ("reward", "weight")
 class SumReward:
     """The weighted sum of rewards.
 
-    Its terms are the parts' terms times the part's weight, named `<name of the part>/<term>`, where a part that is
-    no preset is named by its class. Of two parts of one name the second is `<name>#2`.
+    Its terms are the parts' terms times the part's weight, named `<name of the part>/<term>`. A part that is given
+    as an object is named by its class, and a function by its own name. Of two parts of one name the second is
+    `<name>#2`.
 
     As it stands in YAML:
 
@@ -94,7 +95,10 @@ class SumReward:
         False
         """
         # Parts that say True without a margin add 0 to it, and strictly more than 0 to the difference.
-        strict = any(weight > 0 and getattr(reward, "right_beats_wrong", False) for _, reward, weight in self._now)
+        strict = any(
+            weight > 0 and _own_margin(reward) is None and getattr(reward, "right_beats_wrong", False)
+            for _, reward, weight in self._now
+        )
         return self.margin > 1e-9 or (strict and self.margin >= 0)
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
@@ -137,14 +141,22 @@ def _least(reward: Reward, weight: float) -> float | None:
 
 
 def _most(reward: Reward, weight: float) -> float:
-    if weight >= 0:
+    if weight == 0:
+        return 0.0  # of a reward without a largest value too
+    if weight > 0:
         return weight * reward.maximum
-    minimum: float = reward.minimum  # type: ignore[attr-defined]  # checked when the sum was made
-    return weight * minimum
+    # Said when the sum was made, but the form of a later step may have none.
+    minimum = getattr(reward, "minimum", None)
+    return float("inf") if minimum is None else weight * float(minimum)
+
+
+def _own_margin(reward: Reward) -> float | None:
+    margin: float | None = getattr(reward, "margin", None)
+    return margin
 
 
 def _margin(reward: Reward, weight: float) -> float:
-    margin = getattr(reward, "margin", None)
+    margin = _own_margin(reward)
     if weight > 0 and margin is not None:
         return weight * margin
     if weight > 0 and getattr(reward, "right_beats_wrong", False):

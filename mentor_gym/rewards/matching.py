@@ -3,8 +3,9 @@
 Every matcher returns a share from 0 to 1. `set` is MENTOR's; `ordered_calls` is our reconstruction of the strict
 baseline of the paper's third version, which was not available to us; `calls` is ours.
 
-Matchers that read arguments compare them as the tools would take them: `normalise_calls` fills in the defaults of
-the tools' schemas, and a number is the same number in all its ways of writing where the schema asks for one.
+Matchers that read arguments compare what they mean: `normalise_calls` fills in the defaults of the tools' schemas,
+and a number is the same number in all its ways of writing where the schema asks for one, in quotes too, although
+the tools of this package refuse it there.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from mentor_gym.protocol import to_json
 from mentor_gym.types import CallError, Task, ToolFacts, Transcript
 
 # A call as matchers see it: its name and its arguments.
@@ -41,6 +43,23 @@ def canonical(value: Any) -> Any:
     if isinstance(value, bool):
         return ("bool", value)
     return value
+
+
+def canonical_text(value: Any) -> str:
+    """Return the JSON text of a value, the same for equal values: keys in order, 3.0 as 3.
+
+    >>> canonical_text({"b": 3.0, "a": {"d": 1, "c": True}})
+    '{"a": {"c": true, "d": 1}, "b": 3}'
+    """
+    return to_json(_in_order(value))
+
+
+def _in_order(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _in_order(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_in_order(item) for item in value]
+    return _whole(value)
 
 
 def student_calls(transcript: Transcript) -> list[MatchCall]:
@@ -75,12 +94,13 @@ def teacher_calls(task: Task) -> tuple[MatchCall, ...]:
     (('add', {'a': 1, 'b': 2}),)
     """
     if not task.teacher:
-        return tuple((str(name), {}) for name in task.meta.get("teacher_tools", ()))
-    return _teacher_calls(task.suite, task.split, task.id, _Same(task.teacher))
+        named = task.meta.get("teacher_tools")
+        return tuple((str(name), {}) for name in named) if isinstance(named, (list, tuple)) else ()
+    return _teacher_calls(task.suite, task.split, task.id, Same(task.teacher))
 
 
 @lru_cache(maxsize=50_000)
-def _teacher_calls(suite: str, split: str, task_id: str, teacher: _Same) -> tuple[MatchCall, ...]:
+def _teacher_calls(suite: str, split: str, task_id: str, teacher: Same) -> tuple[MatchCall, ...]:
     found = []
     for message in teacher.value:
         for call in message.get("tool_calls") or ():
@@ -92,20 +112,21 @@ def _teacher_calls(suite: str, split: str, task_id: str, teacher: _Same) -> tupl
 
 
 def normalise_calls(calls: Sequence[MatchCall], transcript: Transcript) -> list[MatchCall]:
-    """Write calls in one form, so that those are equal which their tools cannot tell apart.
+    """Write calls in one form, so that those are equal which mean the same to their tools.
 
     By the schemas in `transcript.tools`, inside arrays and objects too:
 
     - An argument that was left out gets the schema's default.
-    - Where the schema asks for a number or an integer, a text that is a JSON number becomes that number, and a
-      whole number of floating point an integer.
+    - Where the schema asks for a number or an integer, a text that is a JSON number, zeros in front allowed,
+      becomes that number, and a whole number of floating point an integer.
     - A null for an optional argument without a default is left out: `Tool.from_function` writes no default for a
       parameter whose default is None.
 
     Nothing else is changed, and nothing of a tool that `transcript.tools` does not know.
 
     Args:
-        calls: The student's or the teacher's, as `student_calls` and `teacher_calls` return them.
+        calls: The student's or the teacher's, as `student_calls` and `teacher_calls` return them. What was done
+            with a tuple is remembered, so nothing in it may be changed afterwards.
         transcript: The episode, for the facts about its tools.
 
     Returns:
@@ -119,7 +140,7 @@ def normalise_calls(calls: Sequence[MatchCall], transcript: Transcript) -> list[
     [('round', {'value': 2, 'digits': 0}), ('other', {'value': '2.0'})]
     """
     if type(calls) is tuple:
-        return list(_normalised_teacher(_Same(calls), _Same(transcript.tools)))
+        return list(_normalised_teacher(Same(calls), Same(transcript.tools)))
     return _normalise(calls, transcript.tools)
 
 
@@ -138,7 +159,7 @@ def aligned_calls(transcript: Transcript) -> tuple[list[MatchCall], list[MatchCa
     )
 
 
-class _Same:
+class Same:
     """An object as a cache argument, compared by identity; for what never changes once it is made."""
 
     __slots__ = ("value",)
@@ -150,17 +171,17 @@ class _Same:
         return id(self.value)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.value is other.value
+        return isinstance(other, Same) and self.value is other.value
 
 
 # Keeps what it was asked for alive, so no address is met again with another content.
 @lru_cache(maxsize=8_192)
-def _normalised_teacher(calls: _Same, tools: _Same) -> tuple[MatchCall, ...]:
+def _normalised_teacher(calls: Same, tools: Same) -> tuple[MatchCall, ...]:
     return tuple(_normalise(calls.value, tools.value))
 
 
 @lru_cache(maxsize=8_192)
-def _canonical_teacher(calls: _Same, tools: _Same) -> list[tuple[str, Any]]:
+def _canonical_teacher(calls: Same, tools: Same) -> list[tuple[str, Any]]:
     return [(name, canonical(arguments)) for name, arguments in _normalise(calls.value, tools.value)]
 
 
@@ -168,7 +189,7 @@ def _normalise(calls: Sequence[MatchCall], tools: Mapping[str, ToolFacts]) -> li
     normalised = []
     for call in calls:
         facts = tools.get(call[0])
-        plan = None if facts is None else _plan_of(_Same(facts.parameters))
+        plan = None if facts is None else _plan_of(Same(facts.parameters))
         normalised.append(call if plan is None else (call[0], plan(call[1])))
     return normalised
 
@@ -178,7 +199,7 @@ _Plan = Callable[[Any], Any]
 
 
 @lru_cache(maxsize=4_096)
-def _plan_of(schema: _Same) -> _Plan | None:
+def _plan_of(schema: Same) -> _Plan | None:
     return _object_plan(schema.value) if isinstance(schema.value, dict) else None
 
 
@@ -263,8 +284,14 @@ _EXACT = 2**53
 
 def _number(value: Any) -> Any:
     if type(value) is str and _NUMBER.fullmatch(value):
-        number = int(value) if value.removeprefix("-").isdecimal() else float(value)
+        if value.removeprefix("-").isdecimal():
+            return int(value)
+        number = float(value)
         value = number if math.isfinite(number) else value
+    return _whole(value)
+
+
+def _whole(value: Any) -> Any:
     if type(value) is float and value.is_integer() and abs(value) <= _EXACT:
         return int(value)
     return value
@@ -345,7 +372,7 @@ def set_f1(given: set[str], wanted: set[str]) -> float:
 def _canonical_calls(calls: Sequence[MatchCall], tools: Mapping[str, ToolFacts]) -> list[tuple[str, Any]]:
     # The teacher's are a tuple, and the same one for every episode of a task.
     if type(calls) is tuple:
-        return _canonical_teacher(_Same(calls), _Same(tools))
+        return _canonical_teacher(Same(calls), Same(tools))
     return [(name, canonical(arguments)) for name, arguments in _normalise(calls, tools)]
 
 

@@ -13,7 +13,7 @@ named an unknown tool, and m = 0.3 when S is not empty and S = T:
 from __future__ import annotations
 
 from mentor_gym.names import nearest
-from mentor_gym.rewards.base import check_weights
+from mentor_gym.rewards.base import check_flags, check_numbers
 from mentor_gym.rewards.matching import MATCHERS, student_calls, teacher_calls
 from mentor_gym.types import CallError, StopReason, Transcript
 
@@ -44,7 +44,7 @@ class MentorReward:
         fix_quirks: Close the four quirks above.
 
     Raises:
-        ValueError: Unknown matcher, or a weight that is not a finite number.
+        ValueError: Unknown matcher, a weight that is not a finite number, or a flag that is none.
 
     >>> MentorReward().maximum, MentorReward(matcher="none", validity=0.0).maximum
     (1.1, 0.7)
@@ -63,9 +63,10 @@ class MentorReward:
         if not isinstance(matcher, str) or matcher not in MATCHERS:
             known = ", ".join(MATCHERS)
             raise ValueError(f"unknown matcher {matcher!r}; known: {known}{nearest(matcher, MATCHERS)}")
-        check_weights(
+        check_numbers(
             outcome=outcome, alignment=alignment, validity=validity, wrong_scale=wrong_scale, floor=floor
         )
+        check_flags(fix_quirks=fix_quirks)
         self._match = MATCHERS[matcher]
         self.matcher = matcher
         self.outcome = outcome

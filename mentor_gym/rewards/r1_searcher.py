@@ -20,8 +20,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from mentor_gym.grading import STATE_GRADERS
-from mentor_gym.rewards.actions import check_flags
-from mentor_gym.rewards.base import check_count, check_weights
+from mentor_gym.rewards.base import check_count, check_flags, check_numbers
 from mentor_gym.rewards.search_r1 import check_judge, gold_texts, normalise_squad
 from mentor_gym.types import StopReason, Task, Transcript
 
@@ -82,7 +81,7 @@ class R1SearcherReward:
         if stage is not None and stage_1_steps:
             raise ValueError("stage_1_steps is a schedule of the stages and needs stage=None")
         check_judge(judge)
-        check_weights(penalty=penalty, wrong_cap=wrong_cap)
+        check_numbers(penalty=penalty, wrong_cap=wrong_cap)
         if penalty < 0 or not 0 <= wrong_cap < 1:
             raise ValueError(
                 f"penalty must be at least 0, wrong_cap 0 or more and below 1, got {penalty!r} and {wrong_cap!r}"

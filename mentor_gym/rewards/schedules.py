@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mentor_gym.names import nearest
+from mentor_gym.rewards.base import is_finite_number
 
 # Kind -> its keys, with what they are when left out; None for those that must be given.
 _KEYS: dict[str, dict[str, Any]] = {
@@ -134,7 +135,7 @@ def _check_steps(keys: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_number(value: Any, where: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if not is_finite_number(value):
         raise ValueError(f"{where} must be a finite number, got {value!r}")
 
 

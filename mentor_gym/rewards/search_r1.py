@@ -11,7 +11,7 @@ import re
 import string
 
 from mentor_gym.names import nearest
-from mentor_gym.rewards.base import check_weights
+from mentor_gym.rewards.base import check_numbers
 from mentor_gym.types import Task, Transcript
 
 JUDGES = ("environment", "text")
@@ -37,7 +37,7 @@ class SearchR1Reward:
 
     def __init__(self, judge: str = "environment", format_score: float = 0.0) -> None:
         check_judge(judge)
-        check_weights(format_score=format_score)
+        check_numbers(format_score=format_score)
         self.judge = judge
         self.format_score = format_score
 

@@ -76,7 +76,7 @@ class ShapedReward:
 
     @property
     def maximum(self) -> float:
-        """That of the reward: at the end the shaping term is at most 0. Before, it is at most the weight."""
+        """That of the reward: at the end `shaping` is at most 0. Before, it may add up to the weight."""
         return self.reward.maximum
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mentor_gym.rewards.base import check_weights
+from mentor_gym.rewards.base import check_numbers
 from mentor_gym.types import Transcript
 
 
@@ -21,7 +21,7 @@ class OutcomeReward:
     """
 
     def __init__(self, correct: float = 1.0, wrong: float = 0.1) -> None:
-        check_weights(correct=correct, wrong=wrong)
+        check_numbers(correct=correct, wrong=wrong)
         self.correct = correct
         self.wrong = wrong
 

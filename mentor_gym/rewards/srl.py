@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import math
 import statistics
 from collections import Counter
 from collections.abc import Hashable, Iterable, Sequence
@@ -22,8 +21,8 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from mentor_gym.protocol import parse_action, render_message, to_json
-from mentor_gym.rewards.base import check_weights
-from mentor_gym.rewards.matching import normalise_calls
+from mentor_gym.rewards.base import check_numbers, is_finite_number
+from mentor_gym.rewards.matching import Same, canonical_text, normalise_calls
 from mentor_gym.rewards.search_r1 import check_judge
 from mentor_gym.types import Action, StopReason, Task, Transcript
 
@@ -54,7 +53,7 @@ class SRLReward:
 
     def __init__(self, judge: str = "environment", bad_format: float = -1.0) -> None:
         check_judge(judge)
-        check_weights(bad_format=bad_format)
+        check_numbers(bad_format=bad_format)
         if bad_format > 0:
             raise ValueError(f"bad_format must be at most 0, got {bad_format!r}")
         self.judge = judge
@@ -71,15 +70,14 @@ class SRLReward:
         return min(float(self.bad_format), 0.0)
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
-        """Return the terms `outcome` (the turn of a right answer), `similarity` (the others) and `format`."""
-        terms = {"outcome": 0.0, "similarity": 0.0, "format": 0.0}
+        """Return the terms `calls` (the turns that call), `answer` (the turn that answers) and `format`."""
+        terms = {"calls": 0.0, "answer": 0.0, "format": 0.0}
         turns, steps = len(transcript.turns), expert_steps(transcript.task)
         if not steps:
             return terms
-        for number in range(turns):
+        for number, turn in enumerate(transcript.turns):
             value = self.turn(transcript, number)
-            is_right = transcript.is_success and number == turns - 1
-            terms["format" if value < 0 else "outcome" if is_right else "similarity"] += value
+            terms["format" if value < 0 else "calls" if turn.action.calls else "answer"] += value
         longest = max(len(steps), turns)
         return {name: value / longest for name, value in terms.items()}
 
@@ -116,43 +114,21 @@ def expert_steps(task: Task) -> Sequence[Action]:
     >>> [len(step.calls) for step in expert_steps(load_suite("math").tasks("test")[0])]
     [1, 0]
     """
-    return _expert_steps(_Same(task))
-
-
-class _Same:
-    """A task as a cache argument, compared by identity, since a loaded task never changes."""
-
-    __slots__ = ("task",)
-
-    def __init__(self, task: Task) -> None:
-        self.task = task
-
-    def __hash__(self) -> int:
-        return id(self.task)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self.task is other.task
+    return _expert_steps(Same(task.teacher))
 
 
 @lru_cache(maxsize=8_192)
-def _expert_steps(same: _Same) -> tuple[Action, ...]:
+def _expert_steps(teacher: Same) -> tuple[Action, ...]:
     return tuple(
-        parse_action(render_message(message)) for message in same.task.teacher if message["role"] == "assistant"
+        parse_action(render_message(message)) for message in teacher.value if message["role"] == "assistant"
     )
 
 
 def _call_text(action: Action, transcript: Transcript) -> str:
     calls = normalise_calls([(call.name, call.arguments) for call in action.calls], transcript)
-    return "\n".join(to_json({"name": name, "arguments": _plain(arguments)}) for name, arguments in calls)
-
-
-def _plain(value: Any) -> Any:
-    """Write equal JSON values equally: keys in order, 3.0 as 3."""
-    if isinstance(value, dict):
-        return {key: _plain(value[key]) for key in sorted(value)}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+    return "\n".join(
+        f'{{"name": {to_json(name)}, "arguments": {canonical_text(arguments)}}}' for name, arguments in calls
+    )
 
 
 def similarity(student: Sequence[Hashable], expert: Sequence[Hashable]) -> float:
@@ -171,19 +147,20 @@ def similarity(student: Sequence[Hashable], expert: Sequence[Hashable]) -> float
     """
     if len(student) == len(expert) and student == expert:
         return 1.0
-    if isinstance(student, str) and isinstance(expert, str):
-        return _text_similarity(student, expert)
-    return _ratio(student, expert)
+    one, other = student[:_MAX_CHARS], expert[:_MAX_CHARS]
+    # Lists do not hash.
+    count = _matched_text if isinstance(one, str) and isinstance(other, str) else _matched
+    return 2 * count(one, other) / (len(student) + len(expert))
 
 
 # With dense=True every turn is compared again at every later one.
 @lru_cache(maxsize=1_024)
-def _text_similarity(student: str, expert: str) -> float:
-    return _ratio(student, expert)
+def _matched_text(one: str, other: str) -> int:
+    return _matched(one, other)
 
 
-def _ratio(student: Sequence[Hashable], expert: Sequence[Hashable]) -> float:
-    one, other = student[:_MAX_CHARS], expert[:_MAX_CHARS]
+def _matched(one: Sequence[Hashable], other: Sequence[Hashable]) -> int:
+    """Return the summed sizes of the matching blocks, M."""
     matcher = SequenceMatcher(None, one, other, autojunk=False)
     counts = Counter(other)
     # What finding a block in a range visits: each item's places in the expert's whole action.
@@ -207,7 +184,7 @@ def _ratio(student: Sequence[Hashable], expert: Sequence[Hashable]) -> float:
             size = (piece[1] - piece[0]) * (piece[3] - piece[2])
             if size:
                 heapq.heappush(ranges, (-size, *piece))
-    return 2 * matched / (len(student) + len(expert))
+    return matched
 
 
 def has_spread(rewards: Iterable[float], epsilon: float = 1e-6) -> bool:
@@ -236,6 +213,6 @@ def keep_groups(groups: Iterable[Group], rewards: Iterable[Iterable[float]], eps
     >>> keep_groups([["a", "b"], ["c", "d"]], [[0.5, 0.5], [0.5, -1.0]])
     [['c', 'd']]
     """
-    if isinstance(epsilon, bool) or not isinstance(epsilon, (int, float)) or not 0 <= epsilon < math.inf:
+    if not is_finite_number(epsilon) or epsilon < 0:
         raise ValueError(f"epsilon must be a finite number of at least 0, got {epsilon!r}")
     return [group for group, values in zip(groups, rewards, strict=True) if has_spread(values, epsilon)]

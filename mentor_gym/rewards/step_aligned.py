@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mentor_gym.rewards.base import check_share, check_weights
+from mentor_gym.rewards.base import check_numbers, check_share
 from mentor_gym.rewards.matching import MatchCall, aligned_calls, canonical
 from mentor_gym.types import CallError, Transcript
 
@@ -60,7 +60,7 @@ class StepAlignedReward:
         wrong_scale: float = 1.0,
         name_credit: float = 0.5,
     ) -> None:
-        check_weights(outcome=outcome, alignment=alignment, validity=validity, wrong_scale=wrong_scale)
+        check_numbers(outcome=outcome, alignment=alignment, validity=validity, wrong_scale=wrong_scale)
         check_share(name_credit=name_credit)
         self.outcome = outcome
         self.alignment = alignment
@@ -70,7 +70,7 @@ class StepAlignedReward:
 
     @property
     def maximum(self) -> float:
-        """The reward of the teacher's episode, where the weights are positive."""
+        """The reward of the teacher's episode, where it calls tools and the weights are positive."""
         right = self.outcome + max(self.alignment, 0.0) + max(self.validity, 0.0)
         return round(max(right, self._best_wrong), 12)
 

@@ -18,10 +18,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from mentor_gym.protocol import to_json
-from mentor_gym.rewards.actions import check_flags
-from mentor_gym.rewards.base import check_share, check_weights
-from mentor_gym.rewards.matching import MatchCall, normalise_calls, teacher_calls
+from mentor_gym.rewards.base import check_flags, check_numbers, check_share
+from mentor_gym.rewards.matching import MatchCall, canonical_text, normalise_calls, teacher_calls
 from mentor_gym.types import StopReason, Transcript
 
 # Words, numbers and the signs between them, but not those of JSON, which all calls have in common.
@@ -61,7 +59,7 @@ class StepToolReward:
         normalise: bool = True,
         trainer_quirk: bool = False,
     ) -> None:
-        check_weights(alpha=alpha, solved=solved, unsure=unsure, unsolved=unsolved)
+        check_numbers(alpha=alpha, solved=solved, unsure=unsure, unsolved=unsolved)
         check_share(threshold=threshold)
         check_flags(normalise=normalise, trainer_quirk=trainer_quirk)
         if alpha < 0:
@@ -190,8 +188,8 @@ def common_subsequence(one: Sequence[str], other: Sequence[str]) -> int:
 
 def _tokens(call: MatchCall) -> tuple[str, ...]:
     name, arguments = call
-    # Cut before it is split: arguments may be as long as an action. Keys in order, so that their order is none.
-    return (name, *_split(to_json(dict(sorted(arguments.items())))[: 10 * _MAX_TOKENS]))
+    # Cut before it is split: arguments may be as long as an action.
+    return (name, *_split(canonical_text(arguments)[: 10 * _MAX_TOKENS]))
 
 
 # The teacher's calls come again in every episode of the task, and with dense=True the student's at every turn.

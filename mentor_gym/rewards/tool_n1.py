@@ -20,11 +20,11 @@ from typing import Any
 from mentor_gym.names import nearest
 from mentor_gym.rewards.actions import (
     NamedAction,
-    check_flags,
     episode_actions,
     has_thoughts,
     is_well_formed,
 )
+from mentor_gym.rewards.base import check_flags
 from mentor_gym.rewards.matching import canonical
 from mentor_gym.types import Transcript
 
@@ -34,8 +34,8 @@ VARIANTS = ("binary", "v1", "v3", "v4")
 class ToolN1Reward:
     """Tool-N1 over whole episodes: the calls are the teacher's, in any order, and the answer is right.
 
-    By default thoughts are not asked for, and a turn that can be read is manner enough; arguments are compared as
-    the tools take them (`mentor_gym.rewards.matching.normalise_calls`), so that 3, 3.0 and, where the schema asks
+    By default thoughts are not asked for, and a turn that can be read is manner enough; arguments are compared in
+    one form (`mentor_gym.rewards.matching.normalise_calls`), so that 3, 3.0 and, where the schema asks
     for a number, "3" are equal. An episode that was cut off, or is not finished, pays at most for its names.
 
     With `outcome=False`, `require_think=True` and `literal=True` it is the published form, of a reply without an

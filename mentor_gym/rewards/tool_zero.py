@@ -22,12 +22,11 @@ from typing import Any, Self
 from mentor_gym.rewards.actions import (
     ANSWER,
     NamedAction,
-    check_flags,
     episode_actions,
     has_thoughts,
     is_well_formed,
 )
-from mentor_gym.rewards.base import check_weights
+from mentor_gym.rewards.base import check_count, check_flags, check_numbers
 from mentor_gym.rewards.matching import canonical
 from mentor_gym.rewards.schedules import make_schedule
 from mentor_gym.types import Transcript
@@ -81,9 +80,10 @@ class ToolZeroReward:
         require_think: bool = False,
         step: int = 0,
     ) -> None:
-        check_weights(midpoint=midpoint, rate=rate, format_weight=format_weight)
-        check_weights(multi_bonus=multi_bonus, value_penalty=value_penalty)
+        check_numbers(midpoint=midpoint, rate=rate, format_weight=format_weight)
+        check_numbers(multi_bonus=multi_bonus, value_penalty=value_penalty)
         check_flags(outcome=outcome, require_think=require_think)
+        check_count(step=step)
         self.midpoint = midpoint
         self.rate = rate
         self.format_weight = format_weight
@@ -91,7 +91,7 @@ class ToolZeroReward:
         self.value_penalty = value_penalty
         self.outcome = outcome
         self.require_think = require_think
-        self.step = _check_step(step)
+        self.step = step
         self._strictness = make_schedule({"schedule": "sigmoid", "midpoint": midpoint, "rate": rate})
 
     @property
@@ -117,8 +117,9 @@ class ToolZeroReward:
         Raises:
             ValueError: The step is not a whole number from 0.
         """
+        check_count(step=step)
         other = copy.copy(self)
-        other.step = _check_step(step)
+        other.step = step
         return other
 
     def __call__(self, transcript: Transcript) -> dict[str, float]:
@@ -197,9 +198,3 @@ def _forms(actions: Sequence[NamedAction]) -> Counter[tuple[Hashable, Any]]:
 
 def _shapes(actions: Sequence[NamedAction]) -> Counter[tuple[Hashable, frozenset[str]]]:
     return Counter((name, frozenset(arguments)) for name, arguments in actions)
-
-
-def _check_step(step: Any) -> int:
-    if isinstance(step, bool) or not isinstance(step, int) or step < 0:
-        raise ValueError(f"a training step is a whole number from 0, got {step!r}")
-    return step

@@ -17,8 +17,8 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from mentor_gym.rewards.actions import check_flags, episode_actions, has_thoughts, is_well_formed
-from mentor_gym.rewards.base import check_weights
+from mentor_gym.rewards.actions import episode_actions, has_thoughts, is_well_formed
+from mentor_gym.rewards.base import check_flags, check_numbers
 from mentor_gym.rewards.matching import canonical
 from mentor_gym.types import Transcript
 
@@ -67,7 +67,7 @@ class ToolRLReward:
         outcome: bool = True,
         require_think: bool = False,
     ) -> None:
-        check_weights(scale=scale, format_weight=format_weight)
+        check_numbers(scale=scale, format_weight=format_weight)
         check_flags(outcome=outcome, require_think=require_think)
         if scale < 0:
             raise ValueError(f"scale must not be negative, got {scale!r}")

@@ -57,7 +57,8 @@ def write_variant(
     Args:
         out: The folder to write into.
         split: The split whose problems are taken.
-        rows: How many of its tasks, from the first; None takes all.
+        rows: How many tasks to keep of all that come of this, from the first; None keeps all. The shares are those
+            of all.
         calls: Only problems whose teacher makes so many calls; None takes all.
         notes: Share of the prompts with a note.
         reliability: Share of the notes that are right.
@@ -69,7 +70,7 @@ def write_variant(
         The path of its `suite.yaml`.
 
     Raises:
-        ValueError: A share is not between 0 and 1, or no task is left.
+        ValueError: A share is not between 0 and 1, there is no such split, or no task is left.
 
     >>> import tempfile
     >>> from mentor_gym.suites import load_suite
@@ -82,6 +83,8 @@ def write_variant(
     for name, share in (("notes", notes), ("reliability", reliability), ("paths", paths), ("noise", noise)):
         if share is not None and not 0 <= share <= 1:
             raise ValueError(f"{name} must be between 0 and 1, got {share!r}")
+    if rows is not None and rows < 1:
+        raise ValueError(f"rows must be at least 1, got {rows}")
     tasks = [task for task in build().tasks(split) if calls is None or task.meta["calls"] in calls]
     if paths is not None:
         tasks = vary_paths(tasks, paths, seed)
@@ -110,7 +113,7 @@ def add_note(prompt: str, answer: str, rng: random.Random) -> str:
     """Put a note of the answer behind a prompt.
 
     >>> add_note("What is 1 plus 2?", "3", random.Random(1))
-    'What is 1 plus 2? An old list gives 3.'
+    'What is 1 plus 2? A page gives 3.'
     """
     return f"{prompt} {rng.choice(NOTES).format(answer)}"
 
@@ -123,13 +126,14 @@ def add_notes(tasks: Sequence[Task], share: float, reliability: float, seed: int
     rng = random.Random(f"{seed}/notes")
     noted = _pick(len(tasks), share, rng)
     right = {noted[place] for place in _pick(len(noted), reliability, rng)}
+    with_note = set(noted)
     answers: dict[str, list[str]] = {}
     for task in tasks:
         answers.setdefault(task.meta["kind"], []).append(task.answer)
     found = list(tasks)
     for place, task in enumerate(tasks):
         prompt, note = task.prompt, "none"
-        if place in set(noted):
+        if place in with_note:
             note, shown = "right", task.answer
             if place not in right:
                 others = [answer for answer in answers[task.meta["kind"]] if answer != task.answer]

@@ -335,9 +335,12 @@ def reads_verdict(subject: RewardSubject) -> None:
 
 @CHECKS.add("within-bounds", needs=("reads-no-clock", "blind-to-tool-output", "blind-to-prompt", "reads-verdict"))
 def within_bounds(subject: RewardSubject) -> None:
-    """No transcript is paid more than `maximum`, or less than `minimum` where the reward has one."""
+    """No episode is paid more than `maximum`, or less than `minimum` where the reward has one."""
     maximum, minimum = subject.reward.maximum, getattr(subject.reward, "minimum", None)
     for transcript, terms in zip(subject.drawn, subject.paid):
+        if transcript.stop_reason is None:
+            # What was paid on the way may be taken back: shaping does so at every end.
+            continue
         total = math.fsum(terms.values())
         if total > maximum + _TOLERANCE:
             fail(

@@ -292,8 +292,10 @@ class ToolBox:
 
     @classmethod
     def from_functions(cls, functions: Iterable[Callable[..., Any]]) -> ToolBox:
-        """Build a box from typed functions with docstrings."""
-        return cls(Tool.from_function(function) for function in functions)
+        """Build a box from typed functions with docstrings; what `@tool` says of a function holds here too."""
+        return cls(
+            Tool.from_function(function, **getattr(function, "__mentor_tool__", {})) for function in functions
+        )
 
     @classmethod
     def from_module(cls, namespace: dict[str, Any]) -> ToolBox:

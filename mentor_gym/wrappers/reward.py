@@ -12,7 +12,7 @@ from gymnasium.utils import RecordConstructorArgs
 
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.rewards import make_reward
-from mentor_gym.rewards.base import Reward, check_count, reward_at
+from mentor_gym.rewards.base import Reward, check_count, check_flags, reward_at
 from mentor_gym.types import Transcript
 
 _MAX_ERROR_CHARS = 500
@@ -33,7 +33,7 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         dense: Pay every turn instead of at the end.
 
     Raises:
-        ValueError: Unknown reward, or `env` is not a `MentorToolEnv`.
+        ValueError: Unknown reward, `env` is not a `MentorToolEnv`, or `dense` is not True or False.
 
     Example:
         >>> import gymnasium as gym, mentor_gym
@@ -50,6 +50,7 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         base = env.unwrapped
         if not isinstance(base, MentorToolEnv):
             raise ValueError(f"RewardWrapper needs a MentorToolEnv, got {type(base).__name__}")
+        check_flags(dense=dense)
         self._base = base
         base.terms_follow = True
         self._scheduled: Reward = make_reward(reward)
@@ -77,7 +78,7 @@ class RewardWrapper(gym.Wrapper[str, str, str, str], RecordConstructorArgs):
         return observation, total - before, terminated, truncated, info
 
     def set_training_step(self, step: int) -> None:
-        """Pay what the reward pays at a training step; a reward without a schedule pays the same at all.
+        """Pay what the reward pays at a training step; a reward without a schedule pays the same at every one.
 
         It holds until the next call, over resets too, and copies and clones have it. In the middle of an episode
         with `dense=True` the next turn also pays the difference for the turns before, so that the return is what
