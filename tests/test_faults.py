@@ -216,9 +216,11 @@ def endure(suite: str, action: Any, ends: bool = False) -> tuple[str, dict[str, 
             env = mentor_gym.make_env("mentor-f1", suite=suite, max_turns=4, dense=True)
         env.reset(options={"task_id": "both"})
         env.step(call("add", a=1))
-        started = time.perf_counter()
+        started, computed = time.perf_counter(), time.process_time()
         result = env.step(action)
-        assert time.perf_counter() - started < MAX_SECONDS
+        assert time.process_time() - computed < MAX_SECONDS
+        # By the clock with room for a busy machine.
+        assert time.perf_counter() - started < 10 * MAX_SECONDS
         observation, reward, terminated, truncated, info = result
         assert "<tool_response>error: " in observation
         assert len(observation) <= MAX_ERROR_CHARS
