@@ -80,8 +80,8 @@ def test_a_note_says_the_answer_or_another_task_s(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
 def test_paths_are_as_asked_for_and_the_problems_the_same(tmp_path: Path, share: float) -> None:
-    tasks = write(tmp_path, paths=share, rows=None)
-    ids = [task.id for task in write(tmp_path / "none", paths=0.0, rows=None)]
+    tasks = write(tmp_path, calls=[1], paths=share, rows=None)
+    ids = [task.id for task in write(tmp_path / "none", calls=[1], paths=0.0, rows=None)]
     assert [task.id for task in tasks] == ids
     several = 0
     for task in tasks:
@@ -94,7 +94,7 @@ def test_paths_are_as_asked_for_and_the_problems_the_same(tmp_path: Path, share:
 
 
 def test_both_forms_of_a_task_offer_as_many_tools(tmp_path: Path) -> None:
-    forms = [write(tmp_path / str(share), paths=share, rows=None) for share in (0.0, 1.0)]
+    forms = [write(tmp_path / str(share), calls=[1], paths=share) for share in (0.0, 1.0)]
     assert [len(task.tools) for task in forms[0]] == [len(task.tools) for task in forms[1]]
 
 
