@@ -17,6 +17,7 @@ from mentor_gym.names import nearest
 from mentor_gym.suites import Suite, load_suite
 
 CONFIGS = Path(__file__).parent / "configs"
+STEPWISE = "MentorStepwise-v0"
 Config = TypeVar("Config")
 
 
@@ -32,6 +33,7 @@ class TrainConfig:
     model: str = "tiny"  # "tiny", "smollm2", a model folder, or a Hugging Face id
     suite: str = "math"  # suite's name, or the path of a suite.yaml
     split: str = "train"  # split that tasks are drawn from
+    env: Literal["MentorTool-v0", "MentorStepwise-v0"] = "MentorTool-v0"  # whole episodes, or SRL's single turns
     train_on_evaluation_data: bool = False  # allow a suite of a public benchmark, whose figures then mean nothing
     reward: Any = "mentor"  # preset's name, or {name: …, argument: …}
     dense: bool = False  # pay every turn instead of at the end; the return is the same
@@ -110,6 +112,8 @@ class TrainConfig:
             _check(name, getattr(self, name), 0)
         for name in ("token_budget", "sft_kl_coef", "transcripts_every"):
             _check(name, getattr(self, name), 0)
+        if self.env == STEPWISE:
+            self._check_stepwise()
         if self.algorithm == "grpo":
             _check("group_size", self.group_size, 2)
         # Nothing is explored at temperature 0: every episode of a group would be the same.
@@ -136,6 +140,16 @@ class TrainConfig:
             raise ConfigError("dynamic_sampling: needs groups of at least 2 sampled episodes")
         if self.credit == "turn" and self.ratio == "sequence":
             raise ConfigError("credit: turn needs ratio: token (a ratio of whole episodes has one advantage)")
+
+    def _check_stepwise(self) -> None:
+        if self.algorithm == "sft":
+            raise ConfigError(f"env: {STEPWISE} needs turns that are sampled, which sft has none of")
+        if self.reward != "srl" and not (isinstance(self.reward, dict) and self.reward.get("name") == "srl"):
+            raise ConfigError(f"reward: {STEPWISE} pays srl and nothing else, got {self.reward!r}")
+        if self.transcripts_every:
+            raise ConfigError(
+                f"transcripts_every: must be 0 with {STEPWISE}, whose episodes are the teacher's but one turn"
+            )
 
 
 def _check(name: str, value: float, least: int) -> None:

@@ -73,9 +73,10 @@ class Log:
             if key != "step" and value is not None:
                 self._writer.add_scalar(key, value, record["step"])
         if self._bar is not None:
+            tools = f"tool F1 {record['tool_f1']:.2f}  " if "tool_f1" in record else ""
             figures = (
                 f"reward {record['reward']:.2f}  success {record['success']:.2f}  "
-                f"tool F1 {record['tool_f1']:.2f}  {record['tokens_per_s']:,.0f} tokens/s"
+                f"{tools}{record['tokens_per_s']:,.0f} tokens/s"
             )
             self._bar.update(self._task, completed=record["step"], figures=figures)
 

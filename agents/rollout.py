@@ -24,6 +24,7 @@ from agents.conversation import Conversation
 from agents.trajectory import Trajectory
 from mentor_gym.env import MentorToolEnv
 from mentor_gym.names import nearest
+from mentor_gym.stepwise import StepwiseExpert
 from mentor_gym.types import StopReason
 
 # One count for the whole process: two rollouts that share an agent must never give it the same episode number.
@@ -57,8 +58,8 @@ class _Episode:
     reward_error: str | None = None
 
     @property
-    def base(self) -> MentorToolEnv:
-        return cast(MentorToolEnv, self.env.unwrapped)
+    def base(self) -> MentorToolEnv | StepwiseExpert:
+        return cast("MentorToolEnv | StepwiseExpert", self.env.unwrapped)
 
 
 class Rollout:
@@ -67,8 +68,9 @@ class Rollout:
     The environments are made once and used again. A `Rollout` is a context manager; leaving it closes them.
 
     Args:
-        env_kwargs: Arguments of `gym.make("MentorTool-v0", ...)`.
+        env_kwargs: Arguments of `gym.make(env_id, ...)`.
         max_live: How many episodes may run at the same time.
+        env_id: `"MentorTool-v0"`, or `"MentorStepwise-v0"`, whose items then stand where tasks do.
 
     Raises:
         ValueError: An argument is out of range or names nothing.
@@ -86,24 +88,28 @@ class Rollout:
         [True, True, True]
     """
 
-    def __init__(self, env_kwargs: Mapping[str, Any], max_live: int = 64) -> None:
+    def __init__(self, env_kwargs: Mapping[str, Any], max_live: int = 64, env_id: str = "MentorTool-v0") -> None:
         if not isinstance(max_live, int) or max_live < 1:
             raise ValueError(f"max_live must be a whole number of at least 1, got {max_live!r}")
         self.env_kwargs = dict(env_kwargs)
         self.max_live = max_live
+        self.env_id = env_id
         self.reward_errors = 0
         self.last_reward_error = ""
         self._training_step = 0
         self._pool: list[gym.Env[str, str]] = []
         # Made at once, so that a wrong argument is reported here and not in the middle of a run.
-        base = cast(MentorToolEnv, self._env(0).unwrapped)
-        self._task_ids = base.tasks.ids
+        base = cast("MentorToolEnv | StepwiseExpert", self._env(0).unwrapped)
+        if isinstance(base, StepwiseExpert):
+            self._option, self._task_ids = "item", base.item_ids
+        else:
+            self._option, self._task_ids = "task_id", base.tasks.ids
         self._known = frozenset(self._task_ids)
         self._where = f"split {base.split!r} of suite {self.env_kwargs.get('suite', 'math')!r}"
 
     @property
     def task_ids(self) -> list[str]:
-        """The ids of the split's tasks, in file order."""
+        """The ids of the split's tasks, or of their items, in file order."""
         return list(self._task_ids)
 
     def run(self, agent: Agent, task_ids: Sequence[str], seed: int | None = None) -> list[Trajectory]:
@@ -140,7 +146,8 @@ class Rollout:
             while live or started < len(task_ids):
                 while free and started < len(task_ids):
                     own = None if seed is None else _episode_seed(seed, started)
-                    episode = _start(free.pop(), started, task_ids[started], own, privileged)
+                    options = {self._option: task_ids[started]}
+                    episode = _start(free.pop(), started, options, own, privileged)
                     live[episode.observation.episode] = episode
                     player.submit(episode.observation)
                     started += 1
@@ -186,7 +193,7 @@ class Rollout:
         """Return an environment of the pool, making it on first use."""
         while len(self._pool) <= position:
             # The passive checker is for environments under test; it would check every one of the pool again.
-            self._pool.append(gym.make("MentorTool-v0", disable_env_checker=True, **self.env_kwargs))
+            self._pool.append(gym.make(self.env_id, disable_env_checker=True, **self.env_kwargs))
             _tell_step(self._pool[-1], self._training_step)
         return self._pool[position]
 
@@ -233,9 +240,11 @@ def _episode_seed(seed: int, number: int) -> int:
     return int(np.random.SeedSequence(seed, spawn_key=(number,)).generate_state(1)[0])
 
 
-def _start(env: gym.Env[str, str], position: int, task_id: str, seed: int | None, privileged: bool) -> _Episode:
-    text, info = env.reset(seed=seed, options={"task_id": task_id})
-    task = cast(MentorToolEnv, env.unwrapped).task if privileged else None
+def _start(
+    env: gym.Env[str, str], position: int, options: dict[str, Any], seed: int | None, privileged: bool
+) -> _Episode:
+    text, info = env.reset(seed=seed, options=options)
+    task = cast("MentorToolEnv | StepwiseExpert", env.unwrapped).task if privileged else None
     observation = Observation(text, info["messages"], next(_EPISODE_NUMBERS), info["turn"], task, seed)
     return _Episode(position, env, observation)
 
@@ -268,6 +277,7 @@ def _step(episode: _Episode, completion: Completion) -> bool:
 def _finish(episode: _Episode, source: str) -> Trajectory:
     transcript = episode.base.transcript
     assert transcript is not None
+    reason = episode.info["stop_reason"]
     return Trajectory(
         task_id=transcript.task.id,
         source=source,
@@ -277,7 +287,7 @@ def _finish(episode: _Episode, source: str) -> Trajectory:
         rewards=episode.rewards,
         reward_terms=episode.info.get("reward_terms", {}),
         is_success=episode.info["is_success"],
-        stop_reason=StopReason(episode.info["stop_reason"]),
+        stop_reason=StopReason(reason) if reason else None,
         turn_rewards=episode.turn_rewards,
         transcript=transcript,
     )

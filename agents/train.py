@@ -17,14 +17,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 import yaml
 
 from agents import checkpoint
-from agents.config import ConfigError, TrainConfig, load_config, load_training_suite
+from agents.config import STEPWISE, ConfigError, TrainConfig, load_config, load_training_suite
 from agents.evaluate import evaluate
 from agents.learners import Learner, make_learner
 from agents.llm import LLMAgent
@@ -34,7 +34,9 @@ from agents.models import load_model, quiet
 from agents.rollout import Rollout
 from agents.sft import TeacherTokens
 from agents.trajectory import Trajectory
+from mentor_gym.rewards import make_reward
 from mentor_gym.rewards.matching import set_f1, student_calls, teacher_calls
+from mentor_gym.rewards.srl import SRLReward
 from mentor_gym.transcripts import TRANSCRIPTS, Episode, write_transcripts
 
 # Settings that do not change what the steps so far would have been.
@@ -99,15 +101,7 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         size = 1 if config.algorithm == "sft" else config.group_size
         rounds = 1 + config.max_refills if config.dynamic_sampling else 1
 
-        environment = {
-            "suite": config.suite,
-            "split": config.split,
-            "max_turns": config.max_turns,
-            "prompt": config.prompt,
-            "reward": config.reward,
-            "dense": config.dense,
-        }
-        rollout = stack.enter_context(Rollout(environment, config.max_live))
+        rollout = stack.enter_context(Rollout(get_env_kwargs(config), config.max_live, config.env))
         order = TaskOrder(rollout.task_ids, config.seed)
         run = _Run(config, agent, learner, order, newest)
         if newest is not None:
@@ -156,7 +150,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
                 raise FloatingPointError(f"step {step}: {error}; {run.last_good()}") from None
             is_sound = learner.optimizer.skipped == skipped_before
 
-            record = {"step": step, **_measure(trajectories), "reward_errors": broken, **metrics}
+            is_whole = config.env != STEPWISE
+            record = {"step": step, **_measure(trajectories, is_whole), "reward_errors": broken, **metrics}
             run.tokens += int(record["tokens"])
             is_last = step == config.steps or _is_spent(run.tokens, config)
             if config.dynamic_sampling:
@@ -184,6 +179,16 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
 
         run.save(output / checkpoint.FINAL, step)
     return output / checkpoint.FINAL
+
+
+def get_env_kwargs(config: TrainConfig) -> dict[str, Any]:
+    """Return the arguments of the environment that a configuration trains in."""
+    shared = {"suite": config.suite, "split": config.split, "prompt": config.prompt}
+    if config.env == STEPWISE:
+        # It pays by itself: the arguments of its reward are its own.
+        reward = cast(SRLReward, make_reward(config.reward))
+        return {**shared, "judge": reward.judge, "bad_format": reward.bad_format}
+    return {**shared, "max_turns": config.max_turns, "reward": config.reward, "dense": config.dense}
 
 
 def _is_spent(tokens: int, config: TrainConfig) -> bool:
@@ -336,8 +341,12 @@ def keep_transcripts(folder: Path, trajectories: Sequence[Trajectory], size: int
     write_transcripts(folder / TRANSCRIPTS, episodes)
 
 
-def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """Average over the episodes of a step; `tokens` is the sum of those that were written in them."""
+def _measure(trajectories: Sequence[Trajectory], is_whole: bool) -> dict[str, Any]:
+    """Average over the episodes of a step; `tokens` is the sum of those that were written in them.
+
+    Where an episode is one turn after the teacher's, `success` counts the right answers among all turns, and there
+    is no `tool_f1`: most of the calls are the teacher's own.
+    """
     f1 = [
         set_f1(
             {name for name, _ in student_calls(trajectory.transcript)},
@@ -348,7 +357,7 @@ def _measure(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     record: dict[str, Any] = {
         "reward": float(np.mean([trajectory.total_reward for trajectory in trajectories])),
         "success": float(np.mean([trajectory.is_success for trajectory in trajectories])),
-        "tool_f1": float(np.mean(f1)),
+        **({"tool_f1": float(np.mean(f1))} if is_whole else {}),
         "turns": float(np.mean([len(trajectory.turn_rewards) for trajectory in trajectories])),
         "tokens": sum(sum(trajectory.action_mask) for trajectory in trajectories),
     }
@@ -420,11 +429,12 @@ def _check_settings(before: dict[str, Any], config: TrainConfig, where: Path) ->
     # A schedule that falls has its end at the last step.
     free = _FREE if config.schedule == "constant" else _FREE - {"steps"}
     for key, value in dataclasses.asdict(config).items():
-        if key not in free and before.get(key) != value:
+        # A run from before a setting existed had what is now its default.
+        earlier = before.get(key, getattr(TrainConfig, key))
+        if key not in free and earlier != value:
             why = " (its schedule ends at the last step)" if key == "steps" else ""
             raise ConfigError(
-                f"{key}: the run in {where} was started with {before.get(key)!r}, it cannot be resumed with "
-                f"{value!r}{why}"
+                f"{key}: the run in {where} was started with {earlier!r}, it cannot be resumed with {value!r}{why}"
             )
 
 

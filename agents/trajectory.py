@@ -30,7 +30,7 @@ class Trajectory:
         rewards: Each turn's reward, on its last sampled token; 0.0 elsewhere.
         reward_terms: The reward's terms at the end of the episode.
         is_success: The environment's unshaped verdict.
-        stop_reason: Why the episode ended.
+        stop_reason: Why the episode ended; None where it was one turn of a task that would go on.
         turn_rewards: The reward of each turn.
         transcript: The episode as text.
     """
@@ -43,7 +43,7 @@ class Trajectory:
     rewards: list[float]
     reward_terms: dict[str, float]
     is_success: bool
-    stop_reason: StopReason
+    stop_reason: StopReason | None
     turn_rewards: list[float]
     transcript: Transcript
 

@@ -48,7 +48,7 @@ class StepwiseExpert(gym.Env[str, str]):
     Of a solution in N turns the paper makes N - 1 items, each a beginning with the turn that follows it. Here
     these are k = 1 to N - 1: the first turn is always given, and the answer is one of the turns to be learnt. This
     is our reading of the paper, a reconstruction. `first_turn=True` adds k = 0, and so does a teacher with a
-    single turn. The option `teacher_turns` takes any k from 0 to N - 1.
+    single turn. The option `teacher_turns` takes any k from 0 to N - 1, `item` a name of `item_ids`.
 
     ## State
     `get_state`, `set_state`, `clone` and `copy.deepcopy` as for `MentorToolEnv`.
@@ -133,9 +133,23 @@ class StepwiseExpert(gym.Env[str, str]):
         return self._env.tools
 
     @property
+    def split(self) -> str:
+        """The split that tasks come from."""
+        return self._env.split
+
+    @property
     def task_ids(self) -> list[str]:
         """The tasks that are drawn from: those with a teacher."""
         return list(self._ids)
+
+    @property
+    def item_ids(self) -> list[str]:
+        """Every item, `<task id>@<k>`, tasks in file order: what a trainer plays several times as a group.
+
+        >>> StepwiseExpert("math", split="test").item_ids[0]
+        'math-test-00000@1'
+        """
+        return [f"{task_id}@{k}" for task_id in self._ids for k in self.items(self._env.tasks[task_id])]
 
     def items(self, task: Task) -> range:
         """Return the numbers of teacher's turns, k, that a task's episodes begin with; see "Items".
@@ -156,7 +170,8 @@ class StepwiseExpert(gym.Env[str, str]):
         Args:
             seed: Seeds the generator; the same seed gives the same episode in every process.
             options: `{"task_id": id}` plays that task; `{"teacher_turns": k}` begins after the teacher's first k
-                turns, 0 to N - 1 of the N of the task, which may be a drawn one.
+                turns, 0 to N - 1 of the N of the task, which may be a drawn one; `{"item": "<task id>@<k>"}` says
+                both at once.
 
         Returns:
             The opening observation and info.
@@ -165,7 +180,7 @@ class StepwiseExpert(gym.Env[str, str]):
             ValueError: Unknown or impossible options.
         """
         super().reset(seed=seed)
-        chosen = dict(options or {})
+        chosen = self._choose(dict(options or {}))
         if "task_id" not in chosen:
             chosen["task_id"] = self._ids[int(self.np_random.integers(len(self._ids)))]
         task_id = str(chosen["task_id"])
@@ -236,6 +251,19 @@ class StepwiseExpert(gym.Env[str, str]):
     def close(self) -> None:
         """Release the tools' resources and end the episode. May be called twice."""
         self._env.close()
+
+    def _choose(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Write the option `item` as the two that it stands for."""
+        if "item" not in options:
+            return options
+        item = options.pop("item")
+        if options:
+            raise ValueError(f"reset option item says everything: it goes without {', '.join(options)}")
+        task_id, _, turns = item.rpartition("@") if isinstance(item, str) else ("", "", "")
+        # isdecimal: int() takes " 1", "+1" and "1_0" too.
+        if not task_id or not (turns.isascii() and turns.isdecimal()):
+            raise ValueError(f"reset option item must be '<task id>@<teacher's turns>', got {item!r}")
+        return {"task_id": task_id, "teacher_turns": int(turns)}
 
     def _has_played(self) -> bool:
         transcript = self._env.transcript

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import pytest
+import yaml
 from conftest import SECRET, answer, call, row, teacher, write_suite
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from small_models import make_model, make_tokenizer
 
 from agents.chat import ChatFormat
+from agents.config import STEPWISE, ConfigError, load_config
 from agents.conversation import Conversation
 from agents.grpo import GRPO
+from agents.rollout import Rollout
+from agents.scripted import TeacherAgent
+from agents.train import get_env_kwargs, train
 from agents.trajectory import Trajectory
 from mentor_gym.rewards.srl import keep_groups
 from mentor_gym.stepwise import StepwiseExpert
@@ -154,6 +161,88 @@ def test_as_a_registered_id_in_a_vector(suite: str) -> None:
     assert terminations.all()
     assert infos["final_info"]["teacher_turns"].tolist() == [1, 1, 1]
     envs.close()
+
+
+def test_an_item_names_a_task_and_the_teacher_s_turns(env: StepwiseExpert) -> None:
+    assert [item for item in env.item_ids if item.startswith("both@")] == ["both@1", "both@2"]
+    _, info = env.reset(options={"item": "both@2"})
+    assert (info["task_id"], info["teacher_turns"]) == ("both", 2)
+    for item in env.item_ids:
+        _, info = env.reset(options={"item": item})
+        assert f"{info['task_id']}@{info['teacher_turns']}" == item
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"item": "both"}, "must be '<task id>@<teacher's turns>', got 'both'"),
+        ({"item": "both@+1"}, "must be '<task id>@"),
+        ({"item": "@1"}, "must be '<task id>@"),
+        ({"item": 3}, "got 3"),
+        ({"item": "both@3"}, "teacher_turns must be 0 to 2"),
+        ({"item": "neither@1"}, "neither"),
+        ({"item": "both@1", "teacher_turns": 1}, "goes without teacher_turns"),
+    ],
+)
+def test_items_that_are_none_are_refused(env: StepwiseExpert, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        env.reset(options=options)
+
+
+def test_a_rollout_plays_items(suite: str) -> None:
+    env = StepwiseExpert(suite)
+    with Rollout({"suite": suite}, max_live=3, env_id=STEPWISE) as rollout:
+        assert rollout.task_ids == env.item_ids
+        played = rollout.run(TeacherAgent(), ["both@1", "direct@0", "both@2", "both@1"])
+        assert [trajectory.task_id for trajectory in played] == ["both", "direct", "both", "both"]
+        assert [trajectory.turn_rewards for trajectory in played] == [[1.0]] * 4
+        # The teacher's next turn answers, or calls and leaves the task's own episode unfinished.
+        assert {trajectory.stop_reason for trajectory in played} == {StopReason.ANSWER, None}
+        with pytest.raises(ValueError, match="no task 'both@0' in split"):
+            rollout.run(TeacherAgent(), ["both@0"])
+
+
+def test_a_configuration_trains_on_single_turns(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    few = [f"output={folder}", "steps=2", "tasks_per_step=2", "group_size=4", "eval_every=0", "save_every=1"]
+    train(load_config("grpo-srl", few), progress=False)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [row["turns"] for row in rows] == [1.0, 1.0]
+    assert all(row["reward"] == row["reward/similarity"] and "tool_f1" not in row for row in rows)
+
+
+def test_a_run_from_before_a_setting_existed_can_be_resumed(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    few = [f"output={folder}", "tasks_per_step=1", "group_size=2", "eval_every=0", "save_every=1", "max_turns=2"]
+    train(load_config("grpo-sparse", [*few, "steps=1"]), progress=False)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    assert settings.pop("env") == "MentorTool-v0"
+    (folder / "config.yaml").write_text(yaml.safe_dump(settings))
+    train(load_config("grpo-sparse", [*few, "steps=2"]), resume=True, progress=False)
+    with pytest.raises(ConfigError, match=r"env: the run in .* was started with 'MentorTool-v0'"):
+        train(load_config("grpo-srl", [*few, "steps=3"]), resume=True, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("reward=mentor", "reward: MentorStepwise-v0 pays srl and nothing else, got 'mentor'"),
+        ("reward={name: sum}", "pays srl and nothing else"),
+        ("algorithm=sft", "env: MentorStepwise-v0 needs turns that are sampled"),
+        ("transcripts_every=1", "transcripts_every: must be 0 with MentorStepwise-v0"),
+        ("env=Mentor", "expected one of MentorTool-v0, MentorStepwise-v0"),
+    ],
+)
+def test_configurations_that_do_not_fit_single_turns(setting: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        load_config("grpo-srl", [setting])
+
+
+def test_arguments_of_the_reward_reach_the_environment() -> None:
+    config = load_config("grpo-srl", ["reward={name: srl, bad_format: -0.5, judge: text}"])
+    kwargs = get_env_kwargs(config)
+    assert (kwargs["judge"], kwargs["bad_format"]) == ("text", -0.5)
+    assert gym.make(STEPWISE, **kwargs).unwrapped.reward.minimum == -0.5  # type: ignore[attr-defined]
 
 
 def test_grpo_learns_from_its_groups(suite: str) -> None:
