@@ -111,7 +111,8 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
         save_is_due = False
         step = done
 
-        for step in range(done + 1, config.steps + 1):
+        # A resumed run whose budget was lowered may have spent it already.
+        for step in range(done + 1, done + 1 if _is_spent(run.tokens, config) else config.steps + 1):
             started = time.perf_counter()
             trajectories: list[Trajectory] = []
             groups: list[list[Trajectory]] = []

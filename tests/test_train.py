@@ -833,6 +833,18 @@ def test_a_token_budget_ends_a_run_after_the_step_that_spends_it(folder: str, tm
     assert same(weights(short / "final"), weights(whole / "final"))
 
 
+def test_a_budget_that_was_lowered_below_what_is_spent_ends_a_resumed_run(folder: str, tmp_path: Path) -> None:
+    output = tmp_path / "run"
+    config = make_config(folder, output, steps=3, save_every=2)
+    train(config, progress=False)
+    shutil.rmtree(output / "final")
+    lowered = dataclasses.replace(config, token_budget=1)
+    final = train(lowered, resume=True, progress=False)
+    assert [row["step"] for row in read(output)] == [1, 2]
+    assert checkpoint.read_state(final)["tokens"] == sum(row["tokens"] for row in read(output))
+    assert same(weights(final), weights(output / "checkpoint-2"))
+
+
 def test_a_budget_needs_a_schedule_that_does_not_know_its_end() -> None:
     with pytest.raises(ConfigError, match="token_budget: needs schedule: constant"):
         TrainConfig(token_budget=100, schedule="linear")
