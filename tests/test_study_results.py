@@ -115,7 +115,7 @@ def test_the_readme_tells_every_verdict() -> None:
         assert write_hypothesis(one) in README
     counts = Counter(one["verdict"] for one in decided)
     told = (
-        f"{counts['held']} held, {counts['contradicted']} were contradicted, {counts['undecided']} stay undecided"
+        f"{counts['held']} held, {counts['contradicted']} were contradicted, {counts['undecided']} are undecided"
     )
     assert told in README
 
@@ -129,18 +129,45 @@ def test_the_readme_has_the_arms_without_any_cause() -> None:
     ("condition", "split", "measure", "arms"),
     [
         ("sure-notes", "stale-notes", "sampled", "sparse mentor"),
-        ("sure-notes", "right-notes", "sampled", "sparse"),
         ("sure-notes", "without-notes", "sampled", "sparse mentor"),
-        ("paths-100", "several-ways", "sampled", "sparse toolrl sft"),
-        ("noise-50", "test", "sampled", "sft mentor toolrl"),
-        ("noise-50", "test", "greedy", "sft mentor"),
-        ("main", "test", "greedy", "sft"),
+        ("sure-notes", "right-notes", "greedy", "base"),
+        ("noise-50", "test", "sampled", "sft"),
+        ("main", "test", "greedy", "base"),
+        ("strong", "test", "greedy", "base"),
         ("weak", "test", "sampled", "base"),
     ],
 )
 def test_figures_in_the_text_are_those_of_the_runs(condition: str, split: str, measure: str, arms: str) -> None:
     for arm in arms.split():
         assert write_cell(estimate_cell(condition, arm, split, measure)) in README
+
+
+@pytest.mark.parametrize(
+    ("measure", "split", "terms"),
+    [
+        ("sampled", "test", "+sft/main -sparse/main"),
+        ("greedy", "test", "+sft/main -sparse/main"),
+        ("tool_use", "stale-notes", "+strict/sure-notes -mentor/sure-notes"),
+        ("tool_f1", "several-ways", "+strict/paths-100 -sparse/paths-100"),
+        ("sampled", "several-ways", "+toolrl/paths-100 -sparse/paths-100 -toolrl/paths-0 +sparse/paths-0"),
+        ("sampled", "several-ways", "+sft/paths-100 -sparse/paths-100 -sft/paths-0 +sparse/paths-0"),
+        ("tokens_to_threshold", "", "+toolrl/main -mentor/main"),
+        ("greedy", "test", "+sft/noise-50 -sft/main"),
+        ("sampled", "test", "+toolrl/noise-50 -toolrl/main"),
+        ("tokens_to_threshold", "", "+mentor/weak -sparse/weak"),
+    ],
+)
+def test_differences_in_the_text_are_those_of_the_runs(measure: str, split: str, terms: str) -> None:
+    weighed = []
+    for term in terms.split():
+        arm, _, condition = term[1:].partition("/")
+        values = read_study().values(measure, condition, arm, split)
+        assert values is not None
+        weighed.append((float(f"{term[0]}1"), values))
+    found = estimate(weighed, Resampler())
+    assert found is not None
+    mean, low, high = (format_amount(measure, found[key]) for key in ("mean", "low", "high"))
+    assert f"{mean} ({low} to {high})".replace("-", "−") in README
 
 
 def test_the_text_counts_what_the_runs_show() -> None:
@@ -153,6 +180,9 @@ def test_the_text_counts_what_the_runs_show() -> None:
     sparse, mentor, aligned = (100 * float(share.table.mean()) for share in shares if share is not None)
     assert f"({sparse:.0f} against {mentor:.0f} %)" in README
     assert f"which gives {aligned:.1f} % of such groups" in README
+    ends = [study_.values("train_success", "sure-notes", arm) for arm in ("sparse", "mentor")]
+    sparse, mentor = (100 * float(end.table.mean()) for end in ends if end is not None)
+    assert f"{sparse:.1f} % of the episodes succeed, {mentor:.1f} % with MENTOR" in README
     for arm in study_.arms_of("sure-notes"):
         used = study_.values("tool_use", "sure-notes", arm, "stale-notes")
         assert used is not None
