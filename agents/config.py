@@ -62,7 +62,7 @@ class TrainConfig:
     advantage: Literal["group_std", "group_mean", "leave_one_out"] = "group_std"  # GRPO, Dr. GRPO, RLOO
     credit: Literal["episode", "turn"] = "episode"  # grpo: an advantage for the episode, or for each turn
     aggregation: Literal["token", "sequence", "constant"] = "token"  # how tokens are averaged
-    constant_length: int = 0  # tokens of an episode, for "constant"; 0 for max_turns * max_new_tokens
+    constant_length: int = 0  # tokens of an episode, for "constant"; 0 for the longest that it may be
     ratio: Literal["token", "sequence"] = "token"  # grpo: probability ratio of tokens, or of episodes (GSPO)
     clip_low: float = 0.2  # how far the ratio may fall
     clip_high: float = 0.2  # how far it may rise

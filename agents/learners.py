@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from agents.config import TrainConfig
+from agents.config import STEPWISE, TrainConfig
 from agents.grpo import GRPO
 from agents.optimizer import Optimizer
 from agents.ppo import PPO
@@ -39,9 +39,10 @@ LEARNERS: dict[str, type[Any]] = {"sft": SFT, "grpo": GRPO, "ppo": PPO}
 def make_learner(model: Any, config: TrainConfig) -> Learner:
     """Build the learner that a configuration names; arguments are the configuration's fields of the same names."""
     kind = LEARNERS[config.algorithm]
+    turns = 1 if config.env == STEPWISE else config.max_turns
     available = {
         **dataclasses.asdict(config),
-        "constant_length": config.constant_length or config.max_turns * config.max_new_tokens,
+        "constant_length": config.constant_length or turns * config.max_new_tokens,
         # For the schedule: optimiser steps of the whole run.
         "total_steps": config.steps * config.epochs * config.minibatches,
     }

@@ -73,11 +73,9 @@ class Log:
             if key != "step" and value is not None:
                 self._writer.add_scalar(key, value, record["step"])
         if self._bar is not None:
-            tools = f"tool F1 {record['tool_f1']:.2f}  " if "tool_f1" in record else ""
-            figures = (
-                f"reward {record['reward']:.2f}  success {record['success']:.2f}  "
-                f"{tools}{record['tokens_per_s']:,.0f} tokens/s"
-            )
+            shown = {"reward": "reward", "success": "success", "tool_f1": "tool F1"}
+            figures = "  ".join(f"{label} {record[key]:.2f}" for key, label in shown.items() if key in record)
+            figures += f"  {record['tokens_per_s']:,.0f} tokens/s"
             self._bar.update(self._task, completed=record["step"], figures=figures)
 
     def note(self, text: str) -> None:

@@ -158,12 +158,18 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             if config.dynamic_sampling:
                 record["refills"] = refill
                 record["dropped_groups"] = len(trajectories) // size - len(groups)
+                # Of all groups that were played: among those that are left it is always 0.
+                record["zero_variance"] = record["dropped_groups"] / (len(trajectories) // size)
             record["tokens_per_s"] = record["tokens"] / (time.perf_counter() - started)
             if config.eval_every and (step % config.eval_every == 0 or is_last):
                 record.update(validate(agent, config))
             log.write(record)
             if config.transcripts_every and (step % config.transcripts_every == 0 or is_last):
                 keep_transcripts(output / "transcripts" / f"step-{step}", trajectories, size)
+            if not record["tokens"]:
+                log.note(
+                    f"step {step}: no token was written: every prompt fills max_context, {config.max_context}"
+                )
             if not is_sound:
                 log.note(f"step {step}: an update was skipped, its loss or gradient was not finite")
 
@@ -345,8 +351,8 @@ def keep_transcripts(folder: Path, trajectories: Sequence[Trajectory], size: int
 def _measure(trajectories: Sequence[Trajectory], is_whole: bool) -> dict[str, Any]:
     """Average over the episodes of a step; `tokens` is the sum of those that were written in them.
 
-    Where an episode is one turn after the teacher's, `success` counts the right answers among all turns, and there
-    is no `tool_f1`: most of the calls are the teacher's own.
+    Where an episode is one turn after the teacher's, there is neither `success` (few of the turns are answers) nor
+    `tool_f1` (most of the calls are the teacher's own).
     """
     f1 = [
         set_f1(
@@ -357,11 +363,12 @@ def _measure(trajectories: Sequence[Trajectory], is_whole: bool) -> dict[str, An
     ]
     record: dict[str, Any] = {
         "reward": float(np.mean([trajectory.total_reward for trajectory in trajectories])),
-        "success": float(np.mean([trajectory.is_success for trajectory in trajectories])),
-        **({"tool_f1": float(np.mean(f1))} if is_whole else {}),
         "turns": float(np.mean([len(trajectory.turn_rewards) for trajectory in trajectories])),
         "tokens": sum(sum(trajectory.action_mask) for trajectory in trajectories),
     }
+    if is_whole:
+        record["success"] = float(np.mean([trajectory.is_success for trajectory in trajectories]))
+        record["tool_f1"] = float(np.mean(f1))
     # An episode whose reward broke has no terms.
     for term in dict.fromkeys(name for trajectory in trajectories for name in trajectory.reward_terms):
         values = [trajectory.reward_terms.get(term, 0.0) for trajectory in trajectories]

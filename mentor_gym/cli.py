@@ -217,7 +217,7 @@ def list_command() -> None:
     from agents.base import AGENTS, ENTRY_POINT_GROUP
 
     console = Console(highlight=False)
-    ids = sorted(name for name in gym.registry if name.startswith("MentorTool-"))
+    ids = sorted(name for name in gym.registry if name.startswith("Mentor"))
     console.print(Text("environments: ", style="bold") + Text(", ".join(ids)))
 
     table = Table("suite", "split", "rows", "tools", title="suites", title_justify="left")

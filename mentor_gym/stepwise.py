@@ -34,8 +34,9 @@ class StepwiseExpert(gym.Env[str, str]):
     with the results of the real tools. After the step its results.
 
     ## Reward
-    The similarity of the turn with the teacher's turn k + 1, from 0 to 1; -1 for bad format. A right answer counts
-    as the teacher's. See `mentor_gym.rewards.srl.SRLReward`.
+    The similarity of the turn with the teacher's turn k + 1, from 0 to 1; -1 for bad format. Where the teacher
+    answers, that is the similarity with the gold answer, also if the teacher's is another; a right answer counts
+    1. See `mentor_gym.rewards.srl.SRLReward`.
 
     ## End
     After one step the episode terminates; it is truncated when the turn was cut off (`mark_cut_off`).
@@ -48,7 +49,8 @@ class StepwiseExpert(gym.Env[str, str]):
     Of a solution in N turns the paper makes N - 1 items, each a beginning with the turn that follows it. Here
     these are k = 1 to N - 1: the first turn is always given, and the answer is one of the turns to be learnt. This
     is our reading of the paper, a reconstruction. `first_turn=True` adds k = 0, and so does a teacher with a
-    single turn. The option `teacher_turns` takes any k from 0 to N - 1, `item` a name of `item_ids`.
+    single turn. The option `teacher_turns` takes any k from 0 to N - 1, `item` a name of `item_ids`. Where a trace
+    goes on after a turn that ends the episode, or has one that neither calls nor answers, N counts those before.
 
     ## State
     `get_state`, `set_state`, `clone` and `copy.deepcopy` as for `MentorToolEnv`.
@@ -57,7 +59,7 @@ class StepwiseExpert(gym.Env[str, str]):
         suite: As for `MentorToolEnv`.
         split: As for `MentorToolEnv`.
         prompt: As for `MentorToolEnv`.
-        where: As for `MentorToolEnv`. Tasks without a teacher's trace are never drawn.
+        where: As for `MentorToolEnv`. Tasks without items are never drawn.
         first_turn: Whether k = 0 is drawn too.
         judge: As for `SRLReward`.
         bad_format: As for `SRLReward`.
@@ -94,10 +96,11 @@ class StepwiseExpert(gym.Env[str, str]):
         self.render_mode = render_mode
         self.first_turn = first_turn
         self.reward = SRLReward(judge, bad_format)
-        self._ids = [task.id for task in self._env.tasks if task.teacher]
+        self._ids = [task.id for task in self._env.tasks if self.items(task)]
         if not self._ids:
             raise ValueError(
-                f"no task of split {self._env.split!r} of suite {self._env.suite.name!r} has a teacher"
+                f"no task of split {self._env.split!r} of suite {self._env.suite.name!r} has a teacher with a "
+                "turn that calls or answers"
             )
 
     # One generator with the environment beneath, whose state holds it.
@@ -139,7 +142,7 @@ class StepwiseExpert(gym.Env[str, str]):
 
     @property
     def task_ids(self) -> list[str]:
-        """The tasks that are drawn from: those with a teacher."""
+        """The tasks that are drawn from: those with items."""
         return list(self._ids)
 
     @property
@@ -159,7 +162,12 @@ class StepwiseExpert(gym.Env[str, str]):
         >>> len(expert_steps(task)), list(env.items(task))
         (2, [1])
         """
-        turns = len(expert_steps(task))
+        turns = 0
+        for step in expert_steps(task):
+            turns += bool(step.calls or step.answer)
+            if not step.calls:
+                # Here the episode ends, whatever else the trace holds.
+                break
         return range(0 if self.first_turn or turns == 1 else 1, turns)
 
     def reset(
@@ -187,10 +195,12 @@ class StepwiseExpert(gym.Env[str, str]):
         # An unknown one is refused beneath.
         if task_id in self._env.tasks:
             task = self._env.tasks[task_id]
-            if not task.teacher:
-                raise ValueError(f"reset option task_id: task {task_id!r} has no teacher")
+            items = self.items(task)
+            if not items:
+                raise ValueError(
+                    f"reset option task_id: task {task_id!r} has no teacher's turn that calls or answers"
+                )
             if "teacher_turns" not in chosen:
-                items = self.items(task)
                 chosen["teacher_turns"] = items[int(self.np_random.integers(len(items)))]
         observation, info = self._env.reset(options=chosen)
         return observation, {**info, "teacher_turns": self._env.replayed}
@@ -260,8 +270,8 @@ class StepwiseExpert(gym.Env[str, str]):
         if options:
             raise ValueError(f"reset option item says everything: it goes without {', '.join(options)}")
         task_id, _, turns = item.rpartition("@") if isinstance(item, str) else ("", "", "")
-        # isdecimal: int() takes " 1", "+1" and "1_0" too.
-        if not task_id or not (turns.isascii() and turns.isdecimal()):
+        # int() takes " 1", "+1" and "01" too; an item has one name.
+        if not task_id or not (turns.isascii() and turns.isdecimal() and str(int(turns)) == turns):
             raise ValueError(f"reset option item must be '<task id>@<teacher's turns>', got {item!r}")
         return {"task_id": task_id, "teacher_turns": int(turns)}
 

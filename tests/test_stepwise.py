@@ -18,6 +18,8 @@ from agents.chat import ChatFormat
 from agents.config import STEPWISE, ConfigError, load_config
 from agents.conversation import Conversation
 from agents.grpo import GRPO
+from agents.learners import make_learner
+from agents.models import load_model
 from agents.rollout import Rollout
 from agents.scripted import TeacherAgent
 from agents.train import get_env_kwargs, train
@@ -178,6 +180,7 @@ def test_an_item_names_a_task_and_the_teacher_s_turns(env: StepwiseExpert) -> No
         ({"item": "both"}, "must be '<task id>@<teacher's turns>', got 'both'"),
         ({"item": "both@+1"}, "must be '<task id>@"),
         ({"item": "@1"}, "must be '<task id>@"),
+        ({"item": "both@01"}, "must be '<task id>@"),
         ({"item": 3}, "got 3"),
         ({"item": "both@3"}, "teacher_turns must be 0 to 2"),
         ({"item": "neither@1"}, "neither"),
@@ -189,6 +192,33 @@ def test_items_that_are_none_are_refused(env: StepwiseExpert, options: dict[str,
         env.reset(options=options)
 
 
+SAYS = {"role": "assistant", "content": "let me think"}
+
+
+@pytest.mark.parametrize(
+    ("messages", "expected"),
+    [
+        (lambda own: own, [1, 2]),
+        (lambda own: [SAYS, *own], []),
+        (lambda own: [*own[:2], SAYS, *own[2:]], [0]),
+        (lambda own: [*own, *own], [1, 2]),
+        (lambda own: own[:4], [1]),
+        (lambda own: own[4:], [0]),
+    ],
+    ids=["whole", "talk", "talk between", "goes on", "no answer", "answer alone"],
+)
+def test_items_end_where_the_teacher_s_episode_does(tmp_path: Path, messages: Any, expected: list[int]) -> None:
+    rows = [row("both"), row("odd", teacher=messages(row("both")["teacher"]))]
+    env = StepwiseExpert(write_suite(tmp_path / "odd", rows))
+    assert env.item_ids == ["both@1", "both@2", *(f"odd@{k}" for k in expected)]
+    for item in env.item_ids:
+        env.reset(options={"item": item})
+        assert env.transcript.stop_reason is None
+    if not expected:
+        with pytest.raises(ValueError, match="'odd' has no teacher's turn that calls or answers"):
+            env.reset(options={"task_id": "odd"})
+
+
 def test_a_rollout_plays_items(suite: str) -> None:
     env = StepwiseExpert(suite)
     with Rollout({"suite": suite}, max_live=3, env_id=STEPWISE) as rollout:
@@ -196,19 +226,59 @@ def test_a_rollout_plays_items(suite: str) -> None:
         played = rollout.run(TeacherAgent(), ["both@1", "direct@0", "both@2", "both@1"])
         assert [trajectory.task_id for trajectory in played] == ["both", "direct", "both", "both"]
         assert [trajectory.turn_rewards for trajectory in played] == [[1.0]] * 4
+        # The teacher's k turns, and the one that was played.
+        assert [len(trajectory.transcript.turns) for trajectory in played] == [2, 1, 3, 2]
         # The teacher's next turn answers, or calls and leaves the task's own episode unfinished.
         assert {trajectory.stop_reason for trajectory in played} == {StopReason.ANSWER, None}
         with pytest.raises(ValueError, match="no task 'both@0' in split"):
             rollout.run(TeacherAgent(), ["both@0"])
 
 
-def test_a_configuration_trains_on_single_turns(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    few = [f"output={folder}", "steps=2", "tasks_per_step=2", "group_size=4", "eval_every=0", "save_every=1"]
-    train(load_config("grpo-srl", few), progress=False)
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    assert [row["turns"] for row in rows] == [1.0, 1.0]
-    assert all(row["reward"] == row["reward/similarity"] and "tool_f1" not in row for row in rows)
+@pytest.mark.parametrize("own", ["algorithm=grpo", "algorithm=ppo", "credit=turn"])
+def test_a_configuration_trains_on_single_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str) -> None:
+    played: list[list[Trajectory]] = []
+    run = Rollout.run
+
+    def listening(self: Rollout, *arguments: Any, **options: Any) -> list[Trajectory]:
+        played.append(run(self, *arguments, **options))
+        return played[-1]
+
+    monkeypatch.setattr(Rollout, "run", listening)
+    few = [f"output={tmp_path}/run", "steps=2", "tasks_per_step=3", "group_size=4", "max_refills=1", own]
+    train(load_config("grpo-srl", [*few, "eval_every=0", "save_every=0"]), progress=False)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert len(rows) == 2
+    assert all(not {"success", "tool_f1"} & set(record) for record in rows)
+    groups = [all_[start : start + 4] for all_ in played for start in range(0, len(all_), 4)]
+    assert len(groups) >= 6
+    openings = [{tuple(one.token_ids[: one.action_mask.index(True)]) for one in group} for group in groups]
+    assert all(len(prompts) == 1 for prompts in openings)
+
+
+def test_groups_that_teach_nothing_are_counted_and_change_nothing(suite: str, tmp_path: Path) -> None:
+    # No model solves it: every turn of this one is cut off in the middle of a call.
+    few = [f"output={tmp_path}/run", f"suite={suite}", "steps=1", "tasks_per_step=2", "group_size=2"]
+    final = train(
+        load_config("grpo-srl", [*few, "max_new_tokens=1", "max_refills=1", "eval_every=0", "save_every=0"]),
+        progress=False,
+    )
+    (record,) = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert (record["reward"], record["dropped_groups"], record["zero_variance"]) == (-1.0, 4, 1.0)
+    before, after = (load_model(name)[0].state_dict() for name in ("tiny", str(final)))
+    assert all((before[name] == after[name]).all() for name in before)
+
+
+def test_a_context_that_is_full_is_said(suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    few = [f"output={tmp_path}/run", f"suite={suite}", "steps=1", "tasks_per_step=2", "group_size=2"]
+    config = load_config("grpo-srl", [*few, "max_context=20", "max_refills=0", "eval_every=0", "save_every=0"])
+    train(config, progress=False)
+    assert "step 1: no token was written: every prompt fills max_context, 20" in capsys.readouterr().err
+
+
+def test_a_constant_length_is_that_of_one_turn() -> None:
+    config = load_config("grpo-srl", ["aggregation=constant", "max_turns=8", "max_new_tokens=64"])
+    learner: Any = make_learner(make_model(), config)
+    assert learner.constant_length == 64
 
 
 def test_a_run_from_before_a_setting_existed_can_be_resumed(tmp_path: Path) -> None:
