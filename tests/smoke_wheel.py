@@ -32,18 +32,22 @@ def check_installed_outside(source: Path) -> str:
 
 
 def check_every_file(source: Path) -> str:
-    """Every file of the packages is in the wheel, weights, configurations, rows and tables included."""
+    """Every file of the packages is in the wheel, weights, configurations, rows and tables included.
+
+    Not the results of the study: 3 MB that no code reads stay in the repository.
+    """
     root = Path(str(importlib.util.find_spec("mentor_gym").origin)).parent.parent  # type: ignore[union-attr]
     files = [
         path.relative_to(source)
         for name in PACKAGES
         for path in sorted((source / name).rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
+        if path.is_file() and not {"__pycache__", "results"} & set(path.relative_to(source).parts)
     ]
     assert files, f"{source} holds none of the packages"
     for file in files:
         assert (root / file).is_file(), f"{file} is not in the wheel; see package-data in pyproject.toml"
         assert (root / file).read_bytes() == (source / file).read_bytes(), f"{file} differs in the wheel"
+    assert not (root / "agents" / "results").exists(), "the wheel holds the results of the study"
     licences = [str(path) for path in metadata.files("mentor-gym") or () if "LICENSE" in str(path)]
     assert licences, "the wheel has no licence file"
     return f"{len(files)} files"
