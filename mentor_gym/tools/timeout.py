@@ -59,10 +59,11 @@ def _call_with_alarm(function: Callable[..., Any], arguments: dict[str, Any], se
                 signal.setitimer(signal.ITIMER_REAL, _PRESS_S, _PRESS_S)
             raise TimedOut
 
-    started = time.monotonic()
     handler = signal.getsignal(signal.SIGALRM)
-    # Somebody else's, a test runner's for example.
+    # Somebody else's, a test runner's for example. The clock is read after it: what comes between the two makes
+    # that alarm late, and never early.
     remaining, interval = signal.getitimer(signal.ITIMER_REAL)
+    started = time.monotonic()
     try:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, interrupt)
