@@ -21,6 +21,7 @@ from mentor_gym.protocol import parse_action
 from mentor_gym.rewards import PRESETS
 from mentor_gym.suites import EXTRA_SUITES, load_suite
 from mentor_gym.suites.bfcl_suite import EvaluationSuite
+from mentor_gym.testing.base import CheckList, Examination
 from mentor_gym.tools.math import math_box
 
 SHOP = Path(__file__).parent / "custom_suite" / "suite.yaml"
@@ -369,7 +370,9 @@ def test_list_names_the_extra_of_what_is_missing(run: Run, monkeypatch: pytest.M
 def test_check_names_what_it_leaves_out(run: Run, words: str, told: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     from mentor_gym import testing
 
-    monkeypatch.setattr(testing, "examine_shipped", lambda kind: [testing.examine("sparse")])
+    checks = CheckList()
+    checks.add("sound")(lambda subject: None)
+    monkeypatch.setattr(testing, "examine_shipped", lambda kind: [Examination("reward", "sparse", checks, None)])
     code, out, _ = run("check", *words.split())
     assert code == 0
     assert ("not checked" in out) == told
