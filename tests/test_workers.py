@@ -185,8 +185,16 @@ def test_groups_in_workers(make: Any) -> None:
         assert_same(local.reset(**kwargs), workers.reset(**kwargs))
 
 
-@pytest.mark.parametrize("mode", list(AutoresetMode))
-@pytest.mark.parametrize(("fault", "victim"), [("die", 1), ("leave", 0), ("sleep", 5), ("spin", 2), ("stop", 4)])
+@pytest.mark.parametrize(
+    ("fault", "victim", "mode"),
+    [
+        *[(fault, victim, mode) for fault, victim in (("die", 1), ("leave", 0)) for mode in AutoresetMode],
+        # These wait until their time is up: one a mode.
+        ("sleep", 5, AutoresetMode.NEXT_STEP),
+        ("spin", 2, AutoresetMode.DISABLED),
+        ("stop", 4, AutoresetMode.SAME_STEP),
+    ],
+)
 def test_one_is_lost_and_the_others_go_on(make: Any, fault: str, victim: int, mode: AutoresetMode) -> None:
     """The reference answers where the other dies: both episodes end there, and all that follows is equal."""
     calm = make(6, autoreset_mode=mode, dense=True)
