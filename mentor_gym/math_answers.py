@@ -16,22 +16,19 @@ would have to be converted.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib.util
 import json
 import os
 import re
 import select
-import signal
 import subprocess
 import sys
-import threading
 import time
-import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from mentor_gym.fork_server import ForkServer
 from mentor_gym.grading import equal_numbers, parse_number
 
 MAX_CHARS = 1_000
@@ -87,8 +84,6 @@ _HUGE = re.compile(
 _NAME = re.compile(r"\\(?:text|textrm|textnormal|mathrm|mbox)\{([^{}]*)\}")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z .,'-]*")
 _ALLOWED = re.compile(r"[\x20-\x7e]*")
-
-_servers: weakref.WeakSet[_Server] = weakref.WeakSet()
 
 
 @dataclass
@@ -250,13 +245,8 @@ class _Lost(Exception):
     """The server ended, was stopped, or says what makes no sense."""
 
 
-class _Server:
+class _Server(ForkServer):
     """The fork server, started at the first question; a forked child of this process starts its own."""
-
-    def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        _servers.add(self)
 
     def ask(self, answer: str, gold: str) -> bool:
         """Return whether an answer equals the gold one; False when the comparison was stopped."""
@@ -279,11 +269,6 @@ class _Server:
                 return verdict == b"1"
             _counts.stopped += 1
             return False
-
-    def close(self) -> None:
-        """End the server."""
-        with self._lock:
-            self._stop()
 
     def _exchange(self, request: bytes, seconds: float) -> bytes:
         process = self.process
@@ -327,36 +312,5 @@ class _Server:
             self._stop()
             raise RuntimeError("the process that compares mathematical answers does not start")
 
-    def _stop(self) -> None:
-        process, self.process = self.process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            _hang_up(process)
-            process.wait()
-            atexit.unregister(self.close)
 
-    def _forget(self) -> None:
-        process, self.process = self.process, None
-        self._lock = threading.Lock()
-        if process is not None:
-            _hang_up(process)
-            # No child of this process: Popen must not wait for it.
-            process.returncode = 0
-
-
-def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
-
-
-def _forget_all() -> None:
-    """Run in a forked child: the servers are the parent's, and must not be held open by others."""
-    for server in _servers:
-        server._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 _server = _Server()

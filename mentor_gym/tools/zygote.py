@@ -12,7 +12,6 @@ Where that cannot be had, `unavailable` says why, and nothing is run.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import importlib.util
 import os
 import platform
@@ -22,9 +21,7 @@ import struct
 import subprocess
 import sys
 import sysconfig
-import threading
 import time
-import weakref
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,6 +29,7 @@ from shutil import which
 
 import msgspec
 
+from mentor_gym.fork_server import ForkServer
 from mentor_gym.tools import seccomp
 from mentor_gym.tools.monty_worker import binding, shared_libraries
 
@@ -52,8 +50,6 @@ _REPLY_BYTES = 100_000
 # In the place of a wait status, which is never negative: the server has imported everything.
 _READY = -1
 _SERVER = Path(__file__).with_name("zygote_server.py")
-
-_zygotes: weakref.WeakSet[Zygote] = weakref.WeakSet()
 
 
 class ZygoteLost(Exception):
@@ -82,7 +78,7 @@ class Outcome:
     line: int | None = None
 
 
-class Zygote:
+class Zygote(ForkServer):
     r"""The fork server, started at the first program.
 
     A forked child of this process does not share it: it starts its own. A server that is lost is replaced.
@@ -94,11 +90,9 @@ class Zygote:
     """
 
     def __init__(self) -> None:
-        self.process: subprocess.Popen[bytes] | None = None
+        super().__init__()
         self._memory = 0
         self._pid = 0
-        self._lock = threading.Lock()
-        _zygotes.add(self)
 
     def run(self, code: str, seed: int = 0) -> Outcome:
         """Run a program.
@@ -127,11 +121,6 @@ class Zygote:
                     self._stop()
                     raise
         raise AssertionError("unreachable")
-
-    def close(self) -> None:
-        """End the server. The next program starts another."""
-        with self._lock:
-            self._stop()
 
     def _attempt(self, code: str, seed: int) -> Outcome:
         if self.process is None:
@@ -225,40 +214,6 @@ class Zygote:
         self._pid = msgspec.json.decode(told)["child-pid"]
         pages = int(Path(f"/proc/{self._pid}/statm").read_text().split()[0])
         self._memory = pages * os.sysconf("SC_PAGESIZE") + MEMORY_BYTES
-
-    def _stop(self) -> None:
-        process, self.process = self.process, None
-        if process is not None:
-            if process.returncode is None:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(process.pid, signal.SIGKILL)
-            _hang_up(process)
-            process.wait()
-            atexit.unregister(self.close)
-
-    def _forget(self) -> None:
-        process, self.process = self.process, None
-        self._lock = threading.Lock()
-        if process is not None:
-            _hang_up(process)
-            # No child of this process: Popen must not wait for it.
-            process.returncode = 0
-
-
-def _forget_all() -> None:
-    """Run in a forked child: the servers are the parent's, and must not be held open by others."""
-    for zygote in _zygotes:
-        zygote._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
-
-
-def _hang_up(process: subprocess.Popen[bytes]) -> None:
-    for pipe in (process.stdin, process.stdout, process.stderr):
-        with contextlib.suppress(OSError):
-            if pipe is not None:
-                pipe.close()
 
 
 def _read_outcome(content: bytes, status: int) -> Outcome:
