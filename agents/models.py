@@ -28,15 +28,37 @@ def load_model(name: str, device: str = "cpu", dtype: torch.dtype = torch.float3
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     path = _find(name)
+    with _refusals(name, path):
+        tokenizer = AutoTokenizer.from_pretrained(path)
+        model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+    return model.to(device).eval(), tokenizer
+
+
+def check_model(name: str) -> None:
+    """Find a model without loading its weights: a name or a folder is looked at, a Hugging Face id asked for.
+
+    Raises:
+        ValueError: Nothing there, as from `load_model`.
+    """
+    path = _find(name)
+    if Path(path).is_dir():
+        return
+    from transformers import AutoConfig
+
+    with _refusals(name, path):
+        AutoConfig.from_pretrained(path)
+
+
+@contextmanager
+def _refusals(name: str, path: str) -> Iterator[None]:
+    """Say in one way that a model cannot be loaded, whatever of it is wrong."""
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(path)
-            model: Any = AutoModelForCausalLM.from_pretrained(path, dtype=dtype)
+            yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:300]
         hint = "" if Path(path).exists() else nearest(name, NAMES)
         raise ValueError(f"model {name!r} cannot be loaded: {reason}{hint}") from error
-    return model.to(device).eval(), tokenizer
 
 
 def _find(name: str) -> str:

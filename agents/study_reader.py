@@ -246,6 +246,7 @@ class _Reader:
             from agents.pretrain import pretrain
 
             self._check_call(pretrain, made, "bases")
+        self._check_models(settings)
         variants = {name: one for name, one in settings.data.items() if one}
         if variants:
             from mentor_gym.suites.math_variants import write_variant
@@ -254,6 +255,19 @@ class _Reader:
         for name, arguments in variants.items():
             if "split" in arguments:
                 self._check_split(settings, SHIPPED, arguments["split"], f"data/{name}/split")
+
+    def _check_models(self, settings: Settings) -> None:
+        """Refuse a base, or what one begins with, that does not exist: its runs would say so hours later."""
+        from agents.models import check_model
+
+        for name, base in settings.bases.items():
+            model, field = (base, "") if isinstance(base, str) else (base.get("start", ""), "/start")
+            # Without one, `pretrain` begins from nothing.
+            if model or not field:
+                try:
+                    check_model(model)
+                except ValueError as error:
+                    raise self.fail(f"bases/{name}{field}", str(error)) from None
 
     def _check_call(self, function: Any, entries: Mapping[str, Mapping[str, Any]], section: str) -> None:
         kinds = typing.get_type_hints(function)

@@ -90,7 +90,7 @@ class StepwiseExpert(gym.Env[str, str]):
         render_mode: str | None = None,
     ) -> None:
         check_flags(first_turn=first_turn)
-        self._env = MentorToolEnv(suite, split, _ANY_TURNS, prompt, where, render_mode)
+        self._env: MentorToolEnv = _Beneath(first_turn, suite, split, _ANY_TURNS, prompt, where, render_mode)
         self.action_space = self._env.action_space
         self.observation_space = self._env.observation_space
         self.render_mode = render_mode
@@ -245,6 +245,10 @@ class StepwiseExpert(gym.Env[str, str]):
     def set_state(self, state: bytes) -> None:
         """Continue from what `get_state` returned, here or elsewhere, instead of `reset`.
 
+        Args:
+            state: From an environment made with the same arguments (`render_mode`, `judge` and `bad_format` may
+                differ: what pays is not part of it).
+
         Raises:
             mentor_gym.state.StateError: As for `MentorToolEnv`.
         """
@@ -278,3 +282,14 @@ class StepwiseExpert(gym.Env[str, str]):
     def _has_played(self) -> bool:
         transcript = self._env.transcript
         return transcript is not None and len(transcript.turns) > self._env.replayed
+
+
+class _Beneath(MentorToolEnv):
+    """The environment that plays; its states are those of environments that draw the same items."""
+
+    def __init__(self, first_turn: bool, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._arguments["first_turn"] = first_turn
+
+    def _made_with(self) -> dict[str, Any]:
+        return {**super()._made_with(), "first_turn": self._arguments["first_turn"]}

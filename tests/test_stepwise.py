@@ -24,7 +24,9 @@ from agents.rollout import Rollout
 from agents.scripted import TeacherAgent
 from agents.train import get_env_kwargs, train
 from agents.trajectory import Trajectory
+from mentor_gym.env import MentorToolEnv
 from mentor_gym.rewards.srl import keep_groups
+from mentor_gym.state import StateError
 from mentor_gym.stepwise import StepwiseExpert
 from mentor_gym.testing import check_env
 from mentor_gym.types import StopReason
@@ -145,6 +147,25 @@ def test_copies_and_states_have_the_same_future_before_the_first_reset_too(suite
     futures = [[item.reset()[1]["task_id"] for _ in range(8)] for item in (env.clone(), other, env)]
     assert futures[0] == futures[1] == futures[2]
     assert len(set(futures[0])) > 1
+
+
+@pytest.mark.parametrize("first_turn", [False, True])
+def test_a_state_is_refused_where_other_items_are_drawn(suite: str, first_turn: bool) -> None:
+    env, other = StepwiseExpert(suite, first_turn=first_turn), StepwiseExpert(suite, first_turn=not first_turn)
+    begin(env, 1)
+    before = other.get_state()
+    for state in (env.get_state(), env.clone().get_state(), MentorToolEnv(suite, max_turns=1_000_000).get_state()):
+        with pytest.raises(StateError, match=r"saved with first_turn \w+, this environment has"):
+            other.set_state(state)
+    assert other.get_state() == before
+    env.clone().set_state(env.get_state())
+
+
+def test_what_pays_is_no_part_of_a_state(suite: str) -> None:
+    env, other = StepwiseExpert(suite), StepwiseExpert(suite, bad_format=-0.5)
+    begin(env, 1)
+    other.set_state(env.get_state())
+    assert (env.step("well")[1], other.step("well")[1]) == (-1.0, -0.5)
 
 
 def test_as_a_registered_id_in_a_vector(suite: str) -> None:

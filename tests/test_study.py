@@ -21,6 +21,7 @@ import pytest
 from html_reader import Reader
 from PIL import Image
 from rich.console import Console
+from transformers import AutoConfig
 
 pytest.importorskip("matplotlib")
 
@@ -157,6 +158,8 @@ def test_quick_changes_a_section_and_does_not_replace_it(tmp_path: Path) -> None
         ("{split: train, rows", "{split: trian, rows", "line LINE: data.notes.split: .*no split 'trian'"),
         ("shared: {steps: 2,", "shared: {steps: 2, split: valid,", "conditions.with.data: .*no split 'valid'"),
         ("split: test, tasks", "split: tset, tasks", "line LINE: .*splits.test.split: 'math' has no split 'tset'"),
+        ("  small: tiny", "  small: ./tiny", r"line LINE: bases.small: model '\./tiny': no such folder"),
+        ("  small: tiny", "  small: {start: /a/b}", "line LINE: bases.small.start: model '/a/b': no such folder"),
         ("  small: tiny", "  small: {documents: many}", "line LINE: bases.small.documents: Expected `int`"),
         ("{reward: mentor}", "{reward: mentr}", "line LINE: arms.mentor.reward: unknown reward .*mentor"),
         (PLAN[PLAN.index("\n      - {label: none") : PLAN.index("\nhypotheses:")], " []", "axes.0.levels: needs"),
@@ -171,6 +174,23 @@ def test_mistakes_are_refused_with_file_line_and_field(tmp_path: Path, old: str,
         load_study(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_base_is_refused_before_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> None:
+        raise OSError(f"{path} is not on the hub")
+
+    # Without it the name would be looked for on the network, as the Hugging Face id that it could be.
+    monkeypatch.setattr(AutoConfig, "from_pretrained", missing)
+    with pytest.raises(StudyError, match=r"line 5: bases\.small: model 'tinny' cannot be loaded: .*'tiny'\?"):
+        load_study(write_plan(tmp_path, PLAN.replace("  small: tiny", "  small: tinny")))
+
+
+def test_a_base_may_be_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(AutoConfig, "from_pretrained", asked.append)
+    load_study(write_plan(tmp_path, PLAN.replace("  small: tiny", "  small: someone/some-model")))
+    assert asked == ["someone/some-model"]
 
 
 def test_a_study_in_a_folder_that_does_not_exist_is_not_the_shipped_one(tmp_path: Path) -> None:
