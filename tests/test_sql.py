@@ -389,11 +389,11 @@ def test_a_box_that_is_dropped_without_close_is_freed() -> None:
     statement = "DELETE FROM notes WHERE text LIKE 'A' ESCAPE '!'"
     assert change(opened(), statement) == "1 row changed"
     gc.collect()
-    before = sum(isinstance(item, sqlite3.Connection) for item in gc.get_objects())
+    before = sum(type(item) is sqlite3.Connection for item in gc.get_objects())
     for _ in range(20):
         change(opened(), statement)
     gc.collect()
-    assert sum(isinstance(item, sqlite3.Connection) for item in gc.get_objects()) == before
+    assert sum(type(item) is sqlite3.Connection for item in gc.get_objects()) == before
 
 
 @pytest.mark.parametrize("state", [STATE, READ_ONLY])
