@@ -1,7 +1,7 @@
-"""A process beside this one that answers it through pipes: how it is held, ended, and forgotten after a fork.
+"""Processes beside this one that answer it: how they are held, ended, and forgotten after a fork.
 
-What it is asked, and how, is the business of those who derive from `ForkServer`: `mentor_gym.math_answers` and
-`mentor_gym.tools.zygote`.
+What they are asked, and how, is the business of those who derive from these classes: `mentor_gym.math_answers`,
+`mentor_gym.tools.zygote` and `mentor_gym.tools.monty`.
 """
 
 from __future__ import annotations
@@ -13,29 +13,44 @@ import signal
 import subprocess
 import threading
 import weakref
+from abc import ABC, abstractmethod
 
-_servers: weakref.WeakSet[ForkServer] = weakref.WeakSet()
+_owners: weakref.WeakSet[ProcessOwner] = weakref.WeakSet()
 
 
-class ForkServer:
-    """A server of this process alone: a forked child forgets it, and starts its own when it needs one.
+class ProcessOwner(ABC):
+    """What has a process of this one alone: a forked child forgets it, and starts its own when it needs one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _owners.add(self)
+
+    def close(self) -> None:
+        """End the process. The next question starts another."""
+        with self._lock:
+            self._stop()
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End the process and all that it started, if there is one; the lock is held."""
+
+    @abstractmethod
+    def _forget(self) -> None:
+        """Let go of the parent's process, in a forked child."""
+
+
+class ForkServer(ProcessOwner):
+    """A server that is spoken to through its pipes.
 
     Attributes:
         process: The server, leader of its own session; None while none runs.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.process: subprocess.Popen[bytes] | None = None
-        self._lock = threading.Lock()
-        _servers.add(self)
-
-    def close(self) -> None:
-        """End the server. The next question starts another."""
-        with self._lock:
-            self._stop()
 
     def _stop(self) -> None:
-        """End the server and all that it started; the lock is held."""
         process, self.process = self.process, None
         if process is not None:
             # Once it was waited for, its number may be another's.
@@ -48,8 +63,6 @@ class ForkServer:
 
     def _forget(self) -> None:
         process, self.process = self.process, None
-        # The parent's may have been held by another thread, which is not here to release it.
-        self._lock = threading.Lock()
         if process is not None:
             _hang_up(process)
             # No child of this process: Popen must not wait for it.
@@ -64,9 +77,11 @@ def _hang_up(process: subprocess.Popen[bytes]) -> None:
 
 
 def _forget_all() -> None:
-    """Run in a forked child: the servers are the parent's, and must not be held open by others."""
-    for server in _servers:
-        server._forget()
+    """Run in a forked child: the processes are the parent's, and must not be held open by others."""
+    for owner in _owners:
+        # Another thread may have held it, which is not here to release it.
+        owner._lock = threading.Lock()
+        owner._forget()
 
 
 os.register_at_fork(after_in_child=_forget_all)

@@ -11,13 +11,11 @@ from __future__ import annotations
 import atexit
 import logging
 import math
-import os
-import threading
-import weakref
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from mentor_gym.fork_server import ProcessOwner
 from mentor_gym.tools import monty_wire as wire
 from mentor_gym.tools.monty_library import library
 from mentor_gym.tools.monty_worker import FLOOD_CHARS, START_S, InterpreterLost, Stopped, Worker, WorkerLost
@@ -40,7 +38,6 @@ ORPHAN_S = 20.0
 SESSIONS_PER_WORKER = 1_000
 
 _log = logging.getLogger(__name__)
-_interpreters: weakref.WeakSet[Interpreter] = weakref.WeakSet()
 
 
 @dataclass
@@ -76,7 +73,7 @@ class Session:
         self.programs: list[str] = []
 
 
-class Interpreter:
+class Interpreter(ProcessOwner):
     r"""The worker, started at the first program, and which session is live in it.
 
     Only one session is live at a time; that of another is made again from its programs. That costs less than to
@@ -95,14 +92,13 @@ class Interpreter:
     """
 
     def __init__(self, wrap: bool | None = None) -> None:
+        super().__init__()
         self.wrap = wrap
         self._worker: Worker | None = None
         self._live: Session | None = None
         self._began = 0.0
         self._feeds = 0
         self._loaded: set[str] = set()
-        self._lock = threading.Lock()
-        _interpreters.add(self)
 
     @property
     def worker(self) -> Worker | None:
@@ -148,11 +144,6 @@ class Interpreter:
                 except BaseException:
                     self._stop()
                     raise
-
-    def close(self) -> None:
-        """End the worker. The next program starts another."""
-        with self._lock:
-            self._stop()
 
     def _attempt(self, session: Session, code: str) -> Reply:
         modules = set(library().resolve(code)[1])
@@ -282,18 +273,8 @@ class Interpreter:
     def _forget(self) -> None:
         worker, self._worker = self._worker, None
         self._live = None
-        self._lock = threading.Lock()
         if worker is not None:
             worker.disown()
-
-
-def _forget_all() -> None:
-    """Run in a forked child: the workers are the parent's, and must not be held open by others."""
-    for interpreter in _interpreters:
-        interpreter._forget()
-
-
-os.register_at_fork(after_in_child=_forget_all)
 
 
 def _explain(failure: wire.Failure, here: str, printed: str) -> Reply:
