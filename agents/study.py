@@ -112,7 +112,7 @@ def study(
         if not report_only:
             raise StudyError(f"{path}: results of a study cannot be run again, only shown: --report-only does it")
         return write_results(_read_results(Path(path)), out, console)
-    settings = load_study(path, quick)
+    settings = load_study(path, quick, find_models=not report_only)
     folders = Folders(out, quick)
     if plan:
         show_plan(settings, folders, only, console)

@@ -44,12 +44,14 @@ from mentor_gym.suites import is_suite_name, load_suite
 _NAME = re.compile(r"[A-Za-z0-9][\w.+-]*")
 
 
-def load_study(path: Path | str, quick: bool = False) -> Settings:
+def load_study(path: Path | str, quick: bool = False, find_models: bool = True) -> Settings:
     """Read and check a study.
 
     Args:
         path: A YAML file; one that does not exist is looked up among the shipped configurations.
         quick: Apply the file's `quick` section.
+        find_models: Whether base models must be there, on the Hugging Face hub for example; to show what has run
+            they need not.
 
     Raises:
         StudyError: The file cannot be read, or something in it does not fit; names file, line and field.
@@ -72,6 +74,8 @@ def load_study(path: Path | str, quick: bool = False) -> Settings:
         changed = {key.removeprefix("quick."): line for key, line in lines.items() if key.startswith("quick.")}
         reader = _Reader(source, {**dict.fromkeys(lines, lines.get("quick", 1)), **changed})
         settings = reader.read(merge_settings(content, changes))
+    if find_models:
+        reader.find_models(settings)
     return settings
 
 
@@ -112,6 +116,21 @@ class _Reader:
         settings = self._convert(values, Settings, "")
         self._check(settings)
         return settings
+
+    def find_models(self, settings: Settings) -> None:
+        """Refuse a base, or what one begins with, that does not exist: its runs would say so hours later."""
+        from agents.models import check_model
+
+        models = {f"bases/{name}": base for name, base in settings.bases.items() if isinstance(base, str)}
+        for name, base in settings.bases.items():
+            # Without a start, `pretrain` begins from nothing.
+            if isinstance(base, dict) and base.get("start"):
+                models[f"bases/{name}/start"] = base["start"]
+        for field, model in models.items():
+            try:
+                check_model(model)
+            except ValueError as error:
+                raise self.fail(field, str(error)) from None
 
     def _mapping(self, values: dict[str, Any], section: str) -> list[tuple[str, Any]]:
         found = values.get(section)
@@ -246,7 +265,6 @@ class _Reader:
             from agents.pretrain import pretrain
 
             self._check_call(pretrain, made, "bases")
-        self._check_models(settings)
         variants = {name: one for name, one in settings.data.items() if one}
         if variants:
             from mentor_gym.suites.math_variants import write_variant
@@ -255,19 +273,6 @@ class _Reader:
         for name, arguments in variants.items():
             if "split" in arguments:
                 self._check_split(settings, SHIPPED, arguments["split"], f"data/{name}/split")
-
-    def _check_models(self, settings: Settings) -> None:
-        """Refuse a base, or what one begins with, that does not exist: its runs would say so hours later."""
-        from agents.models import check_model
-
-        for name, base in settings.bases.items():
-            model, field = (base, "") if isinstance(base, str) else (base.get("start", ""), "/start")
-            # Without one, `pretrain` begins from nothing.
-            if model or not field:
-                try:
-                    check_model(model)
-                except ValueError as error:
-                    raise self.fail(f"bases/{name}{field}", str(error)) from None
 
     def _check_call(self, function: Any, entries: Mapping[str, Mapping[str, Any]], section: str) -> None:
         kinds = typing.get_type_hints(function)

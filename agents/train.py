@@ -156,10 +156,11 @@ def train(config: TrainConfig, resume: bool = False, progress: bool = True) -> P
             run.tokens += int(record["tokens"])
             is_last = step == config.steps or _is_spent(run.tokens, config)
             if config.dynamic_sampling:
+                groups_played = len(trajectories) // size
                 record["refills"] = refill
-                record["dropped_groups"] = len(trajectories) // size - len(groups)
+                record["dropped_groups"] = groups_played - len(groups)
                 # Of all groups that were played: among those that are left it is always 0.
-                record["zero_variance"] = record["dropped_groups"] / (len(trajectories) // size)
+                record["zero_variance"] = record["dropped_groups"] / groups_played
             record["tokens_per_s"] = record["tokens"] / (time.perf_counter() - started)
             if config.eval_every and (step % config.eval_every == 0 or is_last):
                 record.update(validate(agent, config))

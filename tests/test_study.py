@@ -193,6 +193,15 @@ def test_a_base_may_be_a_model_of_the_hub(tmp_path: Path, monkeypatch: pytest.Mo
     assert asked == ["someone/some-model"]
 
 
+def test_a_report_alone_needs_no_base_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(path: str) -> None:
+        raise OSError(f"{path} is not on the hub")
+
+    monkeypatch.setattr(AutoConfig, "from_pretrained", missing)
+    path = write_plan(tmp_path, PLAN.replace("  small: tiny", "  small: someone/some-model"))
+    study.study(path, tmp_path / "out", report_only=True)
+
+
 def test_a_study_in_a_folder_that_does_not_exist_is_not_the_shipped_one(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match="no such file"):
         load_study(tmp_path / "study.yaml")
