@@ -1,4 +1,4 @@
-"""`fork_server`: what a forked child does with its parent's processes; the kinds have tests of their own elsewhere."""
+"""`fork_server`: what a forked child does with its parent's processes; each kind has tests of its own elsewhere."""
 
 from __future__ import annotations
 
