@@ -1,4 +1,4 @@
-"""`fork_server`: what a forked child does with its parent's processes; each kind has tests of its own elsewhere."""
+"""What a forked child does with its parent's processes; each kind of them has tests of its own elsewhere."""
 
 from __future__ import annotations
 
