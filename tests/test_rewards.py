@@ -67,6 +67,16 @@ def pay(reward: Any, transcript: Transcript) -> float:
     return math.fsum(make_reward(reward)(transcript).values())
 
 
+@pytest.mark.parametrize("reliability", [0.5, 0.9, 1.0])
+def test_from_which_success_on_tools_pay_more_than_copying_an_answer(suite: str, reliability: float) -> None:
+    """The study's arithmetic: between the two, what is best differs."""
+    for name, expected in (("sparse", reliability), ("mentor", (0.7 * reliability - 0.06) / 0.94)):
+        right, wrong = (pay(name, transcript_of(suite, [POWER, MULTIPLY, end])) for end in (RIGHT, WRONG))
+        copied, misled = (pay(name, transcript_of(suite, [end])) for end in (RIGHT, WRONG))
+        found = (reliability * copied + (1 - reliability) * misled - wrong) / (right - wrong)
+        assert found == pytest.approx(expected)
+
+
 @pytest.mark.parametrize("case", TABLE)
 def test_known_answers(suite: str, case: str) -> None:
     turns, expected = TABLE[case]
